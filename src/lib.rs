@@ -1,0 +1,2 @@
+//! crihook.
+pub mod cri;

@@ -1,0 +1,2 @@
+//! crihook.
+fn main() {}
