@@ -1,0 +1,137 @@
+//! HTTP for people and machines that look at crihook: `/metrics`, `/livez`, `/readyz`.
+//!
+//! The same answers are served on the metrics address and on the admin socket. Nothing here touches the data path; a
+//! client that asks and never reads holds its own task and nothing else.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use prometheus::Registry;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::metrics;
+
+/// A client sends its request's head within this time.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// An answer that `app` gives when asked: lines of a report, and whether all is well.
+pub type Report = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Checks> + Send>> + Send + Sync>;
+
+/// The parts of a report, each with a name, whether it is well, and what there is to say.
+#[derive(Debug, Clone, Default)]
+pub struct Checks(Vec<(&'static str, bool, String)>);
+
+impl Checks {
+    /// Adds a part.
+    pub fn add(&mut self, name: &'static str, well: bool, text: impl Into<String>) {
+        self.0.push((name, well, text.into()));
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let well = self.0.iter().all(|(_, well, _)| *well);
+        let mut body = String::new();
+        for (name, well, text) in &self.0 {
+            let _ = writeln!(body, "[{}] {name}: {text}", if *well { '+' } else { '-' });
+        }
+        let (status, verdict) = if well { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ok") };
+        text(status, format!("{body}{verdict}\n"))
+    }
+}
+
+/// What the server can say.
+#[derive(Clone)]
+pub struct Admin {
+    /// For `/metrics`.
+    pub registry: Registry,
+    /// For `/livez`: does crihook itself still move?
+    pub alive: Report,
+    /// For `/readyz`: would a call succeed?
+    pub ready: Report,
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
+        }
+        match request.uri().path() {
+            "/metrics" => match metrics::render(&self.registry) {
+                Ok(body) => respond(StatusCode::OK, metrics::CONTENT_TYPE, body),
+                Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+            },
+            "/livez" => (self.alive)().await.into_response(),
+            "/readyz" => (self.ready)().await.into_response(),
+            "/" => text(
+                StatusCode::OK,
+                concat!(
+                    "crihook ",
+                    env!("CARGO_PKG_VERSION"),
+                    "\n\n/metrics  for Prometheus\n/livez    is it alive\n/readyz   would a call succeed\n"
+                ),
+            ),
+            other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
+        }
+    }
+
+    async fn serve_client(self, client: impl AsyncRead + AsyncWrite + Unpin) {
+        let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD)
+            .serve_connection(TokioIo::new(client), service)
+            .await;
+        if let Err(error) = served {
+            tracing::debug!(%error, "a client of the metrics address hung up");
+        }
+    }
+
+    /// Serves the metrics address for as long as the task lives.
+    pub async fn serve_tcp(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((client, _)) => drop(tokio::spawn(self.clone().serve_client(client))),
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+
+    /// Serves the admin socket for as long as the task lives.
+    pub async fn serve_unix(self, listener: UnixListener) {
+        loop {
+            match listener.accept().await {
+                Ok((client, _)) => drop(tokio::spawn(self.clone().serve_client(client))),
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
+}
+
+/// The pending client stays in the queue when descriptors run out, so trying at once would spin.
+async fn pause(error: &std::io::Error) {
+    tracing::warn!("cannot accept a client of the metrics address or the admin socket: {error}; trying again");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", body)
+}
+
+fn respond(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}

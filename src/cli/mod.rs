@@ -1,0 +1,29 @@
+//! The command line, one file a subcommand.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A transparent, measured proxy between the kubelet and its container runtime.
+#[derive(Debug, Parser)]
+#[command(name = "crihook", version, about, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Stand between the kubelet and the runtime
+    Serve(serve::Args),
+}
+
+/// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
+#[must_use]
+pub fn run() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+    }
+}

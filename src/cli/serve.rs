@@ -1,0 +1,79 @@
+//! `crihook serve`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::{Config, ConfigError, DEFAULT_FILE, Settings};
+use crate::drain::Drain;
+use crate::telemetry::Log;
+
+/// What `serve` is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Read settings from this file; flags and environment come first [default: /etc/crihook/config.yaml if it is there]
+    #[arg(long, env = "CRIHOOK_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// Serves until told to stop.
+pub fn run(args: Args) -> ExitCode {
+    let config = match configure(args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("crihook: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let log = Log::start(config.log_level);
+    match serve(config, &log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn configure(args: Args) -> Result<Config, ConfigError> {
+    let file = match args.config {
+        Some(file) => Settings::read(&file)?,
+        None if Path::new(DEFAULT_FILE).exists() => Settings::read(Path::new(DEFAULT_FILE))?,
+        None => Settings::default(),
+    };
+    Ok(args.settings.or(file).into())
+}
+
+fn serve(config: Config, log: &Log) -> Result<()> {
+    let app = App::bind(config, log.dropped())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
+    runtime.block_on(async {
+        tokio::spawn(heed_signals(app.drain())?);
+        app.run().await
+    })
+}
+
+/// The first signal asks for an orderly end, the second for the end.
+fn heed_signals(drain: Drain) -> Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        let mut told = async || {
+            tokio::select! {
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
+            }
+        };
+        told().await;
+        drain.start();
+        told().await;
+        tracing::warn!("told to stop again; stopping without waiting for calls");
+        drain.force();
+    })
+}

@@ -1,0 +1,270 @@
+//! What crihook is told: flags, environment and file become one validated [`Config`], once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::telemetry::Level;
+
+/// Where the config file is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/crihook/config.yaml";
+
+/// Why there is no config. Each message names the place and what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot read the config file: {source}", .path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The file says something that is not understood.
+    #[error("{}:{line}:{column}: {message}", .path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Counted from 1.
+        line: u64,
+        /// Counted from 1.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+}
+
+/// A unix socket, written with or without `unix://`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint(PathBuf);
+
+impl Endpoint {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unix://{}", self.0.display())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let path = text.strip_prefix("unix://").unwrap_or(text);
+        if let Some((scheme, _)) = path.split_once("://") {
+            return Err(format!(
+                "`{scheme}://` is not supported; write the path of a unix socket, as unix:///run/x.sock"
+            ));
+        }
+        if !path.starts_with('/') || path.len() == 1 {
+            return Err(format!("`{text}` is not an absolute path; write it as unix:///run/x.sock"));
+        }
+        Ok(Self(path.into()))
+    }
+}
+
+/// A length of time as people write it: `10s`, `1m30s`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|error| format!("`{text}` is not a duration ({error}); write one as 90s, 10m or 1h30m"))
+    }
+}
+
+macro_rules! deserialize_from_text {
+    ($($type:ty: $expecting:literal),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($expecting)
+                    }
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_str(Text)
+            }
+        }
+    )*};
+}
+deserialize_from_text!(
+    Endpoint: "the path of a unix socket, as unix:///run/x.sock",
+    Span: "a duration with its unit, as 90s or 10m"
+);
+
+/// What can be set, each by a flag, an environment variable (`CRIHOOK_` and the flag's name) or a key of the config file.
+#[derive(Debug, Clone, Default, PartialEq, clap::Args, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where the kubelet finds crihook [default: unix:///run/crihook/crihook.sock]
+    #[arg(long, env = "CRIHOOK_LISTEN", value_name = "ENDPOINT")]
+    pub listen: Option<Endpoint>,
+    /// Where crihook finds the runtime [default: unix:///run/containerd/containerd.sock]
+    #[arg(long, env = "CRIHOOK_RUNTIME_ENDPOINT", value_name = "ENDPOINT")]
+    pub runtime_endpoint: Option<Endpoint>,
+    /// Where crihook finds the image service [default: the runtime endpoint]
+    #[arg(long, env = "CRIHOOK_IMAGE_ENDPOINT", value_name = "ENDPOINT")]
+    pub image_endpoint: Option<Endpoint>,
+    /// Policies are read from here [default: /etc/crihook/hooks.d]
+    #[arg(long, env = "CRIHOOK_HOOKS_DIR", value_name = "DIR")]
+    pub hooks_dir: Option<PathBuf>,
+    /// What must survive a restart is kept here [default: /var/lib/crihook]
+    #[arg(long, env = "CRIHOOK_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9797]
+    #[arg(long, env = "CRIHOOK_METRICS_ADDR", value_name = "ADDRESS")]
+    pub metrics_addr: Option<SocketAddr>,
+    /// Where crihook's own commands talk to it [default: unix:///run/crihook/admin.sock]
+    #[arg(long, env = "CRIHOOK_ADMIN_SOCKET", value_name = "ENDPOINT")]
+    pub admin_socket: Option<Endpoint>,
+    /// How long calls may take to finish once crihook is told to stop [default: 10m]
+    #[arg(long, env = "CRIHOOK_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<Span>,
+    /// How much is logged [default: info]
+    #[arg(long, env = "CRIHOOK_LOG_LEVEL", value_name = "LEVEL", value_enum)]
+    pub log_level: Option<Level>,
+}
+
+impl Settings {
+    /// Reads a config file. An empty file sets nothing.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads the text of a config file; `path` is for the error.
+    ///
+    /// # Errors
+    /// Fails for unknown keys, wrong types and values that mean nothing.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        // A file of comments is no document, which a map cannot be read from.
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            return Ok(Self::default());
+        }
+        serde_saphyr::from_str(text).map_err(|error| {
+            let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+            let message = plain(error.without_snippet());
+            ConfigError::Invalid { path: path.to_owned(), line, column, message }
+        })
+    }
+
+    /// These settings, and where they say nothing, those.
+    #[must_use]
+    pub fn or(self, those: Self) -> Self {
+        Self {
+            listen: self.listen.or(those.listen),
+            runtime_endpoint: self.runtime_endpoint.or(those.runtime_endpoint),
+            image_endpoint: self.image_endpoint.or(those.image_endpoint),
+            hooks_dir: self.hooks_dir.or(those.hooks_dir),
+            state_dir: self.state_dir.or(those.state_dir),
+            metrics_addr: self.metrics_addr.or(those.metrics_addr),
+            admin_socket: self.admin_socket.or(those.admin_socket),
+            drain_timeout: self.drain_timeout.or(those.drain_timeout),
+            log_level: self.log_level.or(those.log_level),
+        }
+    }
+}
+
+fn plain(error: &serde_saphyr::Error) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+/// Everything that crihook needs to know to serve, complete and valid.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// See [`Settings::listen`].
+    pub listen: Endpoint,
+    /// See [`Settings::runtime_endpoint`].
+    pub runtime_endpoint: Endpoint,
+    /// See [`Settings::image_endpoint`].
+    pub image_endpoint: Option<Endpoint>,
+    /// See [`Settings::hooks_dir`].
+    pub hooks_dir: PathBuf,
+    /// See [`Settings::state_dir`].
+    pub state_dir: PathBuf,
+    /// See [`Settings::metrics_addr`].
+    pub metrics_addr: SocketAddr,
+    /// See [`Settings::admin_socket`].
+    pub admin_socket: Endpoint,
+    /// See [`Settings::drain_timeout`].
+    pub drain_timeout: Duration,
+    /// See [`Settings::log_level`].
+    pub log_level: Level,
+}
+
+impl From<Settings> for Config {
+    fn from(settings: Settings) -> Self {
+        let endpoint = |given: Option<Endpoint>, default: &str| given.unwrap_or_else(|| Endpoint(default.into()));
+        Self {
+            listen: endpoint(settings.listen, "/run/crihook/crihook.sock"),
+            runtime_endpoint: endpoint(settings.runtime_endpoint, "/run/containerd/containerd.sock"),
+            image_endpoint: settings.image_endpoint,
+            hooks_dir: settings.hooks_dir.unwrap_or_else(|| "/etc/crihook/hooks.d".into()),
+            state_dir: settings.state_dir.unwrap_or_else(|| "/var/lib/crihook".into()),
+            metrics_addr: settings.metrics_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9797))),
+            admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
+            drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
+            log_level: settings.log_level.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(text, Path::new("c.yaml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_is_said_first_holds_and_the_rest_has_defaults() {
+        let file = parse("listen: /run/a.sock\ndrainTimeout: 1m30s\nlogLevel: debug\n").unwrap();
+        let flags = Settings { listen: Some("unix:///run/b.sock".parse().unwrap()), ..Settings::default() };
+        let config = Config::from(flags.or(file));
+        assert_eq!(config.listen.to_string(), "unix:///run/b.sock");
+        assert_eq!((config.drain_timeout, config.log_level), (Duration::from_secs(90), Level::Debug));
+        assert_eq!(config.metrics_addr.to_string(), "127.0.0.1:9797");
+    }
+
+    #[test]
+    fn an_empty_file_sets_nothing() {
+        assert_eq!(parse(""), Ok(Settings::default()));
+        assert_eq!(parse("# later\n\n"), Ok(Settings::default()));
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        insta::assert_snapshot!(parse("listen: /run/a.sock\nlisten_on: /run/b.sock\n").unwrap_err());
+        insta::assert_snapshot!(parse("drainTimeout: 10 parsecs\n").unwrap_err());
+        insta::assert_snapshot!(parse("drainTimeout: 600\n").unwrap_err());
+        insta::assert_snapshot!(parse("listen: [a]\n").unwrap_err());
+        insta::assert_snapshot!(parse("listen: tcp://10.0.0.1:80\n").unwrap_err());
+        insta::assert_snapshot!(parse("metricsAddr: 9797\n").unwrap_err());
+        insta::assert_snapshot!(parse("logLevel: loud\n").unwrap_err());
+        insta::assert_snapshot!(parse("- listen\n").unwrap_err());
+    }
+}

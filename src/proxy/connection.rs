@@ -1,0 +1,305 @@
+//! One connection of a client: the client's streams, the connections to the runtime that they go to, and the calls between them.
+//!
+//! It is one task. Each of its wake-ups is a *round*:
+//!
+//! ```text
+//!   ┌─▶ read from the runtime ─▶ read from the client ─▶ move the calls on ─┐   until nothing moves
+//!   └──────────────────────────────────────────────────────────────────────┘
+//!       write to the runtime, write to the client; then the resets that had to wait for these writes
+//!       note the time: what took part in the round now waits for somebody else
+//! ```
+//!
+//! So a burst of frames costs one write, and the time between a round's beginning and its end is crihook's own share of every call
+//! that took part.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::mem;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::stream::{FuturesUnordered, Stream};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::Request;
+use prometheus::IntGauge;
+use tokio::net::UnixStream;
+use tokio::task::coop;
+use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::io::{Flusher, Gathered, gather};
+use super::latency::{Phase, Recorder, Stopwatch};
+use super::relay::{self, AnswerTo, Relay, Round};
+use super::settings;
+use super::upstream::{Accepted, OpenConnection, Placed, Upstreams};
+use super::wake::{Bell, Flag};
+use crate::cri::{Code, Method, Service};
+use crate::drain::Drain;
+
+/// A client that has connected speaks HTTP/2 within this time, or is sent away (gRPC's Go server waits as long).
+const HANDSHAKE: Duration = Duration::from_mins(2);
+/// A client without calls that does not hang up after a GOAWAY is hung up on.
+const LINGER: Duration = Duration::from_secs(1);
+/// Turns of one round before other connections get theirs.
+const TURNS: usize = 16;
+
+/// What all connections of a data path share.
+pub struct Shared {
+    /// The runtime's socket, and the image service's if it is another.
+    pub endpoints: Vec<PathBuf>,
+    /// Begins the calls.
+    pub recorder: Recorder,
+    /// Open connections of clients.
+    pub downstream: IntGauge,
+    /// Open connections to the runtime.
+    pub upstream: IntGauge,
+    /// The end.
+    pub drain: Drain,
+}
+
+/// Serves one client until it hangs up, or until a drain has ended its last call.
+pub async fn serve(socket: UnixStream, shared: Rc<Shared>) {
+    let _guard = shared.drain.guard();
+    let _open = OpenConnection::new(&shared.downstream);
+    let (io, flusher) = gather(socket);
+    let mut handshake = settings::server().handshake::<_, Bytes>(io);
+    let shaken = std::future::poll_fn(|cx| {
+        let shaken = Pin::new(&mut handshake).poll(cx);
+        let _ = flusher.poll_flush(cx);
+        shaken
+    });
+    let shaken = tokio::select! {
+        biased;
+        () = shared.drain.draining().cancelled() => return,
+        shaken = tokio::time::timeout(HANDSHAKE, shaken) => shaken,
+    };
+    match shaken {
+        Ok(Ok(down)) => Connection::new(down, flusher, shared).await,
+        Ok(Err(error)) => say_not_http2(&flusher.first_bytes(), Some(&error)),
+        Err(_) => say_not_http2(&flusher.first_bytes(), None),
+    }
+}
+
+fn say_not_http2(first: &[u8], error: Option<&h2::Error>) {
+    let cut_short = error.is_none_or(h2::Error::is_io);
+    if first.is_empty() && cut_short {
+        tracing::debug!("a client connected and said nothing");
+        return;
+    }
+    let sent = first.escape_ascii();
+    let what = if cut_short { "stopped in the middle of the HTTP/2 preface" } else { "does not speak HTTP/2" };
+    tracing::warn!(
+        "a client of the CRI socket {what}: it sent \"{sent}\" where gRPC sends \"PRI * HTTP/2.0\"; hung up"
+    );
+}
+
+struct Connection {
+    shared: Rc<Shared>,
+    bell: Arc<Bell>,
+    down: h2::server::Connection<Gathered, Bytes>,
+    down_io: Flusher,
+    down_flag: Flag,
+    down_resets: Vec<(AnswerTo, Reason)>,
+    up: Upstreams,
+    calls: FuturesUnordered<Relay>,
+    calls_flag: Flag,
+    round: Rc<Round>,
+    /// Calls whose answer waits for the client to read what was sent before.
+    unread: VecDeque<Rc<Stopwatch>>,
+    drain: Draining,
+    drain_flag: Flag,
+}
+
+enum Draining {
+    No(Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>),
+    Yes(Pin<Box<WaitForCancellationFutureOwned>>, Option<Pin<Box<Sleep>>>),
+}
+
+impl Connection {
+    fn new(down: h2::server::Connection<Gathered, Bytes>, down_io: Flusher, shared: Rc<Shared>) -> Self {
+        let bell = Arc::new(Bell::default());
+        let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
+        let signal = |token: &tokio_util::sync::CancellationToken| Box::pin(token.clone().cancelled_owned());
+        let drain = Draining::No(signal(shared.drain.draining()), signal(shared.drain.forced()));
+        let round = Rc::new(Round::new(Instant::now()));
+        let [down_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
+        let (calls, unread, down_resets) = (FuturesUnordered::new(), VecDeque::new(), Vec::new());
+        Self {
+            shared,
+            bell,
+            down,
+            down_io,
+            down_flag,
+            down_resets,
+            up,
+            calls,
+            calls_flag,
+            round,
+            unread,
+            drain,
+            drain_flag,
+        }
+    }
+
+    fn accept(&mut self, request: Request<RecvStream>, to_client: SendResponse<Bytes>) {
+        let method = Method::from_path(request.uri().path());
+        let watch = self.shared.recorder.begin(method, self.round.now.get());
+        let endpoint = usize::from(method.service() == Service::Image);
+        self.up.submit(endpoint, Accepted { watch, request, to_client });
+    }
+
+    /// Reads from the client. Ready when the client is gone.
+    fn poll_down(&mut self) -> Poll<()> {
+        loop {
+            match self.down.poll_accept(&mut self.down_flag.context()) {
+                Poll::Ready(Some(Ok((request, to_client)))) => self.accept(request, to_client),
+                Poll::Ready(Some(Err(error))) => {
+                    let _ = self.down_io.poll_flush(&mut self.down_flag.context());
+                    if error.is_io() || error.is_remote() {
+                        tracing::debug!(%error, "a client hung up");
+                    } else {
+                        tracing::warn!("a client of the CRI socket breaks HTTP/2 ({error}); hung up");
+                    }
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => {
+                    let _ = self.down_io.poll_flush(&mut self.down_flag.context());
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_up(&mut self) -> bool {
+        let Self { up, calls, calls_flag, round, shared, .. } = self;
+        up.poll(|placed| match placed {
+            Placed::Opened(watch, streams) => {
+                let endless = watch.method().is_endless();
+                let draining = endless.then(|| Box::pin(shared.drain.draining().clone().cancelled_owned()));
+                calls.push(Relay::new(watch, Rc::clone(round), streams, draining));
+                calls_flag.raise();
+            }
+            Placed::Refused(watch, to_client, status) => relay::refuse(&watch, round, to_client, status),
+        })
+    }
+
+    fn poll_calls(&mut self) {
+        while let Poll::Ready(Some(left)) = Pin::new(&mut self.calls).poll_next(&mut self.calls_flag.context()) {
+            self.down_resets.extend(left.down);
+            if let Some((link, stream, reason)) = left.up {
+                self.up.reset(link, stream, reason);
+            }
+        }
+    }
+
+    /// Hears of the end. Ready when it is to be now.
+    fn poll_drain(&mut self) -> Poll<()> {
+        let cx = &mut self.drain_flag.context();
+        if let Draining::No(asked, forced) = &mut self.drain {
+            if asked.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let forced = mem::replace(forced, Box::pin(self.shared.drain.forced().clone().cancelled_owned()));
+            self.drain = Draining::Yes(forced, None);
+            self.down.graceful_shutdown();
+            self.down_flag.raise();
+        }
+        let Draining::Yes(forced, linger) = &mut self.drain else { return Poll::Pending };
+        if forced.as_mut().poll(cx).is_ready() {
+            for call in self.calls.iter() {
+                call.give_up(Code::UNAVAILABLE);
+            }
+            return Poll::Ready(());
+        }
+        if !self.calls.is_empty() || self.up.has_waiting() {
+            *linger = None;
+            return Poll::Pending;
+        }
+        linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
+    }
+
+    /// Writes, and does what had to wait for the writes.
+    fn flush(&mut self) {
+        self.up.poll_flush();
+        let flushed = self.down_io.poll_flush(&mut self.down_flag.context()).is_ready();
+        if flushed && !self.down_resets.is_empty() {
+            for (mut stream, reason) in self.down_resets.drain(..) {
+                stream.reset(reason);
+            }
+            self.down_flag.raise();
+        }
+        self.end_round(flushed);
+    }
+
+    fn end_round(&mut self, flushed: bool) {
+        let now = Instant::now();
+        for watch in self.round.touched.borrow_mut().drain(..) {
+            watch.end_round(now);
+        }
+        let mut answered = self.round.answered.borrow_mut();
+        if !flushed {
+            for watch in answered.drain(..) {
+                watch.enter(Phase::Client, now);
+                self.unread.push_back(watch);
+            }
+            return;
+        }
+        for watch in self.unread.drain(..).chain(answered.drain(..)) {
+            watch.record(now);
+        }
+        // A call that ended may have been the last that a drain waits for.
+        if matches!(self.drain, Draining::Yes(..)) {
+            self.drain_flag.raise();
+        }
+    }
+
+    fn is_raised(&self) -> bool {
+        self.down_flag.is_raised() || self.calls_flag.is_raised() || self.drain_flag.is_raised() || self.up.is_raised()
+    }
+}
+
+impl Future for Connection {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = &mut *self;
+        me.bell.begin(cx);
+        me.round.now.set(Instant::now());
+        for turn in 1.. {
+            let mut moved = me.poll_up();
+            if me.down_flag.take() {
+                moved = true;
+                if me.poll_down().is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            if me.calls_flag.take() {
+                moved = true;
+                me.poll_calls();
+            }
+            let enough = turn >= TURNS || !coop::has_budget_remaining();
+            if moved && !enough {
+                continue;
+            }
+            me.flush();
+            if me.drain_flag.take() && me.poll_drain().is_ready() {
+                return Poll::Ready(());
+            }
+            if enough || !me.is_raised() {
+                break;
+            }
+        }
+        me.bell.end();
+        if me.is_raised() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,138 @@
+//! A unix socket whose writes are gathered until the round of its connection ends.
+//!
+//! h2 flushes after every DATA frame. Here a flush by h2 does nothing; the owner of the connection flushes once it has passed on all
+//! that there is. So a burst of frames costs one system call, and the owner knows the moment when everything that was queued
+//! before has reached the kernel: only then may a reset follow, since h2 drops what is still queued when it sends one.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+
+/// Bytes that are gathered before they are written without waiting for the end of the round.
+const GATHER: usize = 64 * 1024;
+/// What an idle connection keeps.
+const KEEP: usize = 4 * 1024;
+/// How much of what a peer sent first is kept, to say what it was if it is no HTTP/2.
+const FIRST: usize = 24;
+
+#[derive(Debug)]
+struct Inner {
+    socket: UnixStream,
+    out: BytesMut,
+    first: Vec<u8>,
+    /// The peer takes no more. What it sent before is still read; after that, reading fails too.
+    broken: bool,
+}
+
+impl Inner {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.out.is_empty() {
+            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out)) {
+                Ok(written) if written > 0 => self.out.advance(written),
+                _ => {
+                    self.broken = true;
+                    self.out.clear();
+                }
+            }
+        }
+        if self.out.capacity() > KEEP {
+            self.out = BytesMut::new();
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.out.len() < GATHER { Poll::Ready(()) } else { self.poll_drain(cx) }
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> usize {
+        if !self.broken {
+            self.out.extend_from_slice(bytes);
+        }
+        bytes.len()
+    }
+}
+
+/// The half that h2 owns: reads and gathers.
+#[derive(Debug)]
+pub struct Gathered(Rc<RefCell<Inner>>);
+
+/// The half that the connection's owner keeps: flushes.
+#[derive(Debug)]
+pub struct Flusher(Rc<RefCell<Inner>>);
+
+/// Wraps a connected socket.
+#[must_use]
+pub fn gather(socket: UnixStream) -> (Gathered, Flusher) {
+    let inner = Rc::new(RefCell::new(Inner { socket, out: BytesMut::new(), first: Vec::new(), broken: false }));
+    (Gathered(Rc::clone(&inner)), Flusher(inner))
+}
+
+impl Flusher {
+    /// Writes what was gathered. Ready means that all of it is in the kernel's hands, or that nobody will ever read it.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.borrow_mut().poll_drain(cx)
+    }
+
+    /// The first bytes that the peer sent, at most 24.
+    #[must_use]
+    pub fn first_bytes(&self) -> Vec<u8> {
+        self.0.borrow().first.clone()
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.borrow_mut();
+        let before = buf.filled().len();
+        match Pin::new(&mut inner.socket).poll_read(cx, buf) {
+            Poll::Ready(read) => read?,
+            Poll::Pending if inner.broken => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            Poll::Pending => return Poll::Pending,
+        }
+        if inner.first.len() < FIRST {
+            let new = &buf.filled()[before..];
+            let room = FIRST - inner.first.len();
+            inner.first.extend_from_slice(&new[..new.len().min(room)]);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_room(cx));
+        Poll::Ready(Ok(inner.put(buf)))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_room(cx));
+        Poll::Ready(Ok(bufs.iter().map(|buf| inner.put(buf)).sum()))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut inner = self.0.borrow_mut();
+        ready!(inner.poll_drain(cx));
+        Pin::new(&mut inner.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,311 @@
+//! Where the time of a call goes.
+//!
+//! A call is in one [`Phase`] at a time, and its [`Stopwatch`] adds up how long it was in each: every share is measured by
+//! itself, and together they are the call's duration. The unit of measure is a *round* of its connection (see
+//! `connection`): from the wake-up that brought something for the call to the end of the writes that passed it on. That
+//! span is crihook's own doing and counts as overhead; what lies between rounds is spent waiting for somebody else.
+//!
+//! A call is recorded exactly once: when its answer has been handed over, or, whatever else becomes of it, when it is dropped.
+
+use std::cell::{Cell, OnceCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use tokio::sync::mpsc;
+
+use crate::cri::{Code, Method};
+use crate::metrics::{DURATION_BUCKETS, SIZE_BUCKETS};
+
+/// What a call is waiting for, or who is at work on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// crihook itself: dialling, decoding, queueing, relaying.
+    Overhead,
+    /// The runtime.
+    Upstream,
+    /// A client that writes its request or reads its answer slowly.
+    Client,
+}
+
+/// How long a call was in each phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// See [`Phase::Overhead`].
+    pub overhead: Duration,
+    /// See [`Phase::Upstream`].
+    pub upstream: Duration,
+    /// See [`Phase::Client`].
+    pub client: Duration,
+    /// Waiting for blocking hooks.
+    pub hooks: Duration,
+}
+
+/// What is known of a call when it has ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished {
+    /// Which method was called.
+    pub method: Method,
+    /// How it ended.
+    pub code: Code,
+    /// From the request's first sight to the last frame handed over.
+    pub duration: Duration,
+    /// The same, divided.
+    pub shares: Shares,
+}
+
+/// The families, before they are split by method.
+#[derive(Clone)]
+pub struct LatencyMetrics {
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    upstream: HistogramVec,
+    hook_wait: HistogramVec,
+    client_wait: HistogramVec,
+    overhead: HistogramVec,
+    in_flight: IntGaugeVec,
+    bytes: HistogramVec,
+    passthrough: IntCounterVec,
+}
+
+impl LatencyMetrics {
+    /// Registers the families.
+    ///
+    /// # Errors
+    /// Fails if they are registered already.
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let labels = ["service", "method"];
+        let histogram = |name: &str, help: &str| {
+            let opts = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
+            let family = HistogramVec::new(opts, &labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let counter = |name: &str, help: &str, labels: &[&str]| {
+            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(family.clone()))?;
+            Ok::<_, prometheus::Error>(family)
+        };
+        let metrics = Self {
+            requests: counter(
+                "crihook_cri_requests_total",
+                "CRI calls that have ended, by gRPC status code.",
+                &["service", "method", "code"],
+            )?,
+            duration: histogram(
+                "crihook_cri_request_duration_seconds",
+                "Whole calls, from the request's first sight to its last frame handed over.",
+            )?,
+            upstream: histogram("crihook_cri_upstream_duration_seconds", "The part of a call spent in the runtime.")?,
+            hook_wait: histogram(
+                "crihook_cri_hook_wait_seconds",
+                "The part of a call spent waiting for blocking hooks.",
+            )?,
+            client_wait: histogram(
+                "crihook_cri_client_wait_seconds",
+                "The part of a call spent waiting for a client that reads or writes slowly.",
+            )?,
+            overhead: histogram(
+                "crihook_cri_overhead_seconds",
+                "The part of a call spent in crihook: dialling, decoding, queueing, relaying.",
+            )?,
+            in_flight: IntGaugeVec::new(
+                Opts::new("crihook_cri_requests_in_flight", "CRI calls that have begun and not ended."),
+                &labels,
+            )?,
+            bytes: HistogramVec::new(
+                HistogramOpts::new("crihook_cri_message_bytes", "Sizes of gRPC messages without their prefix.")
+                    .buckets(SIZE_BUCKETS.to_vec()),
+                &["service", "method", "direction"],
+            )?,
+            passthrough: counter(
+                "crihook_cri_passthrough_total",
+                "Messages that a policy asked for and that were passed on undecoded.",
+                &["method", "reason"],
+            )?,
+        };
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.bytes.clone()))?;
+        Ok(metrics)
+    }
+}
+
+/// One method's metrics, resolved at its first call, so that a call looks up no label and takes no lock.
+pub struct MethodMetrics {
+    requests: [OnceCell<IntCounter>; Code::COUNT],
+    duration: Histogram,
+    upstream: Histogram,
+    hook_wait: Histogram,
+    client_wait: Histogram,
+    overhead: Histogram,
+    in_flight: IntGauge,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+/// Begins the calls of one thread.
+pub struct Recorder {
+    metrics: LatencyMetrics,
+    methods: [OnceCell<Rc<MethodMetrics>>; Method::COUNT],
+    observer: Option<mpsc::Sender<Finished>>,
+}
+
+impl Recorder {
+    /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped.
+    #[must_use]
+    pub fn new(metrics: LatencyMetrics, observer: Option<mpsc::Sender<Finished>>) -> Self {
+        Self { metrics, methods: [const { OnceCell::new() }; Method::COUNT], observer }
+    }
+
+    /// Starts the stopwatch of a call that was first seen at `now`, in [`Phase::Overhead`].
+    #[must_use]
+    pub fn begin(&self, method: Method, now: Instant) -> Rc<Stopwatch> {
+        let metrics = Rc::clone(self.methods[method.index()].get_or_init(|| Rc::new(self.resolve(method))));
+        metrics.in_flight.inc();
+        Rc::new(Stopwatch {
+            method,
+            metrics,
+            families: self.metrics.requests.clone(),
+            observer: self.observer.clone(),
+            begun: now,
+            since: Cell::new(now),
+            phase: Cell::new(Phase::Overhead),
+            next: Cell::new(Phase::Upstream),
+            shares: Cell::new(Shares::default()),
+            code: Cell::new(None),
+            recorded: Cell::new(false),
+            touched: Cell::new(false),
+        })
+    }
+
+    fn resolve(&self, method: Method) -> MethodMetrics {
+        let (m, labels) = (&self.metrics, [method.service().name(), method.name()]);
+        let bytes = |direction| m.bytes.with_label_values(&[labels[0], labels[1], direction]);
+        if method.is_lifecycle() {
+            for reason in ["oversize", "compressed", "malformed"] {
+                let _ = m.passthrough.with_label_values(&[method.name(), reason]);
+            }
+        }
+        MethodMetrics {
+            requests: [const { OnceCell::new() }; Code::COUNT],
+            duration: m.duration.with_label_values(&labels),
+            upstream: m.upstream.with_label_values(&labels),
+            hook_wait: m.hook_wait.with_label_values(&labels),
+            client_wait: m.client_wait.with_label_values(&labels),
+            overhead: m.overhead.with_label_values(&labels),
+            in_flight: m.in_flight.with_label_values(&labels),
+            request_bytes: bytes("request"),
+            response_bytes: bytes("response"),
+        }
+    }
+}
+
+/// One call's clock and its place in the metrics.
+pub struct Stopwatch {
+    method: Method,
+    metrics: Rc<MethodMetrics>,
+    families: IntCounterVec,
+    observer: Option<mpsc::Sender<Finished>>,
+    begun: Instant,
+    since: Cell<Instant>,
+    phase: Cell<Phase>,
+    next: Cell<Phase>,
+    shares: Cell<Shares>,
+    code: Cell<Option<Code>>,
+    recorded: Cell<bool>,
+    touched: Cell<bool>,
+}
+
+impl Stopwatch {
+    /// The method that was called.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// Ends the present phase and begins another.
+    pub fn enter(&self, phase: Phase, now: Instant) {
+        let mut shares = self.shares.get();
+        let spent = now.saturating_duration_since(self.since.replace(now));
+        *match self.phase.replace(phase) {
+            Phase::Overhead => &mut shares.overhead,
+            Phase::Upstream => &mut shares.upstream,
+            Phase::Client => &mut shares.client,
+        } += spent;
+        self.shares.set(shares);
+    }
+
+    /// Says what the call waits for once the present round is over.
+    pub fn wait_for(&self, phase: Phase) {
+        self.next.set(phase);
+    }
+
+    /// Ends the round.
+    pub fn end_round(&self, now: Instant) {
+        self.touched.set(false);
+        self.enter(self.next.get(), now);
+    }
+
+    /// Marks the call as part of the round that began at `now`; true if it was not yet.
+    pub fn touch(&self, now: Instant) -> bool {
+        if self.touched.replace(true) {
+            return false;
+        }
+        self.enter(Phase::Overhead, now);
+        true
+    }
+
+    /// Notes how the call ended. The first word counts.
+    pub fn ended(&self, code: Code) {
+        if self.code.get().is_none() {
+            self.code.set(Some(code));
+        }
+    }
+
+    /// Records the call, if it was not yet: its last frame has been handed over.
+    pub fn record(&self, now: Instant) {
+        if self.recorded.replace(true) {
+            return;
+        }
+        self.enter(Phase::Overhead, now);
+        let m = &self.metrics;
+        // A call that nobody ended was left behind by its client, the one end that a drop cannot tell by itself.
+        let code = self.code.get().unwrap_or(Code::CANCELED);
+        let counter = m.requests[code.index()].get_or_init(|| {
+            self.families.with_label_values(&[self.method.service().name(), self.method.name(), code.name()])
+        });
+        counter.inc();
+        m.in_flight.dec();
+        let shares = self.shares.get();
+        let duration = now.saturating_duration_since(self.begun);
+        if !self.method.is_endless() {
+            m.duration.observe(duration.as_secs_f64());
+            m.upstream.observe(shares.upstream.as_secs_f64());
+            m.hook_wait.observe(shares.hooks.as_secs_f64());
+            m.client_wait.observe(shares.client.as_secs_f64());
+            m.overhead.observe(shares.overhead.as_secs_f64());
+        }
+        tracing::debug!(method = self.method.name(), code = code.name(), ?duration, ?shares, "call");
+        if let Some(observer) = &self.observer {
+            let _ = observer.try_send(Finished { method: self.method, code, duration, shares });
+        }
+    }
+
+    /// Counts a message of the request.
+    pub fn request_message(&self, bytes: u32) {
+        self.metrics.request_bytes.observe(f64::from(bytes));
+    }
+
+    /// Counts a message of the response.
+    pub fn response_message(&self, bytes: u32) {
+        self.metrics.response_bytes.observe(f64::from(bytes));
+    }
+}
+
+impl Drop for Stopwatch {
+    fn drop(&mut self) {
+        self.record(Instant::now());
+    }
+}

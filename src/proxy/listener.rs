@@ -1,0 +1,158 @@
+//! The socket that the kubelet dials.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::sys::stat::{Mode, umask};
+use tokio::net::UnixListener;
+
+use super::connection::{Shared, serve};
+use super::heartbeat::Beats;
+
+/// The longest path that fits a unix socket's address, its terminating zero aside.
+const LONGEST: usize = 107;
+
+/// Why a socket cannot be listened on. Each message says what would be right.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// Somebody answers there.
+    #[error("cannot listen on {0}: another process is serving there; stop it, or choose another path")]
+    Live(PathBuf),
+    /// It exists and is something else.
+    #[error(
+        "cannot listen on {0}: this is no socket, and crihook removes nothing but dead sockets; move it away, or choose another path"
+    )]
+    NotASocket(PathBuf),
+    /// Its directory does not exist.
+    #[error("cannot listen on {0}: the directory {1} does not exist; create it, or choose another path")]
+    NoDirectory(PathBuf, PathBuf),
+    /// It does not fit.
+    #[error(
+        "cannot listen on {0}: the path is {1} bytes long and a unix socket's address holds {LONGEST}; choose a shorter one"
+    )]
+    TooLong(PathBuf, usize),
+    /// Anything else that the system says.
+    #[error("cannot listen on {0}: {1}; choose a path in a directory that crihook may write to")]
+    Io(PathBuf, #[source] io::Error),
+}
+
+/// A bound socket. Dropped, it takes its file with it, unless another has taken the path since.
+#[derive(Debug)]
+pub struct Listener {
+    socket: StdListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Listener {
+    /// Binds under umask 0177, so that there is no moment in which others could connect. A dead socket's file is replaced.
+    ///
+    /// # Errors
+    /// See [`ListenError`]; nothing has been changed then.
+    pub fn bind(path: &Path) -> Result<Self, ListenError> {
+        let owned = || path.to_owned();
+        let length = path.as_os_str().len();
+        if length > LONGEST {
+            return Err(ListenError::TooLong(owned(), length));
+        }
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(owned())),
+            Ok(_) => match StdStream::connect(path) {
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path).map_err(|error| ListenError::Io(owned(), error))?;
+                }
+                // Connected, or its queue is full: somebody is there.
+                _ => return Err(ListenError::Live(owned())),
+            },
+            Err(_) => {
+                let directory = path.parent().unwrap_or(Path::new("/"));
+                if !directory.exists() {
+                    return Err(ListenError::NoDirectory(owned(), directory.to_owned()));
+                }
+            }
+        }
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let bound = StdListener::bind(path);
+        umask(before);
+        let listener = |socket: StdListener| {
+            socket.set_nonblocking(true)?;
+            let inode = fs::symlink_metadata(path)?.ino();
+            Ok(Self { socket, path: owned(), inode })
+        };
+        bound.and_then(listener).map_err(|error| ListenError::Io(owned(), error))
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Another handle to the same socket, to accept on.
+    ///
+    /// # Errors
+    /// Fails if the process has no descriptor left.
+    pub fn accepting(&self) -> io::Result<StdListener> {
+        self.socket.try_clone()
+    }
+
+    /// Gives the socket's file the owner and mode of the runtime's, so that who may talk to the runtime may talk to
+    /// crihook. True if that was there to be copied.
+    ///
+    /// # Errors
+    /// Fails if this process may not change them.
+    pub fn imitate(path: &Path, runtime: &Path) -> io::Result<bool> {
+        let Ok(model) = fs::metadata(runtime) else { return Ok(false) };
+        if !model.file_type().is_socket() {
+            return Ok(false);
+        }
+        let own = fs::symlink_metadata(path)?;
+        if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
+            chown(path, Some(model.uid()), Some(model.gid()))?;
+        }
+        fs::set_permissions(path, Permissions::from_mode(model.mode() & 0o777))?;
+        Ok(true)
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Accepts clients until a drain starts, then waits for their calls. Runs on a [`tokio::runtime::LocalRuntime`].
+///
+/// # Errors
+/// Fails if the socket cannot be used at all.
+pub async fn run(socket: StdListener, shared: Shared, beats: Beats) -> io::Result<()> {
+    tokio::task::spawn_local(beats.answer());
+    let socket = UnixListener::from_std(socket)?;
+    let shared = Rc::new(shared);
+    let drain = shared.drain.clone();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.draining().cancelled() => break,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((client, _)) => drop(tokio::task::spawn_local(serve(client, Rc::clone(&shared)))),
+            Err(error) => {
+                // Out of descriptors or memory: the pending client stays in the queue, so trying at once would spin.
+                tracing::warn!("cannot accept a client of the CRI socket: {error}; trying again");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(socket);
+    drain.finished().await;
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The data path: everything between the client's socket and the runtime's.
+//!
+//! ```text
+//! listener ─▶ connection ─┬─ io, wake, settings     one task a client, in rounds
+//!                         ├─ relay ─ pump           one a call: two streams tied together
+//!                         ├─ upstream               the connections to the runtime
+//!                         ├─ latency                where the time of a call goes
+//!                         └─ rescue                 errors → what goes over the wire
+//! ```
+//!
+//! It runs on a current-thread runtime of its own and knows nothing of hooks: what it must not be slowed by cannot reach it.
+
+mod connection;
+mod heartbeat;
+mod io;
+mod latency;
+mod listener;
+mod pump;
+mod relay;
+mod rescue;
+mod settings;
+mod upstream;
+mod wake;
+
+pub use connection::Shared;
+pub use heartbeat::{Beats, Heartbeat};
+pub use latency::{Finished, LatencyMetrics, Recorder, Shares};
+pub use listener::{ListenError, Listener, run};

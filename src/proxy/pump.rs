@@ -1,0 +1,132 @@
+//! One direction of a call's body: DATA and trailers, piece by piece, as fast as the other side takes them.
+//!
+//! A piece is taken from the source only when the one before it is gone, and the source's window is opened again only by what has
+//! been passed on. So what is held is bounded by the window, whatever the size of the message.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::{Reason, RecvStream, SendStream};
+
+use crate::cri::{Code, Meter};
+
+/// What a pump that is pending waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// The side it reads from has sent nothing more.
+    Source,
+    /// The side it writes to takes nothing more.
+    Sink,
+}
+
+/// Why a pump could not go on.
+#[derive(Debug)]
+pub enum Broken {
+    /// The side it reads from failed.
+    Source(h2::Error),
+    /// The side it writes to wants no more, for this reason.
+    Sink(Reason),
+}
+
+/// Carries a body from one stream to another.
+pub struct Pump {
+    from: RecvStream,
+    to: SendStream<Bytes>,
+    piece: Bytes,
+    last: bool,
+    meter: Meter,
+    /// What it waits for while pending.
+    pub waiting: Waiting,
+    /// What the trailers said, once they have passed.
+    pub status: Option<Code>,
+}
+
+impl Pump {
+    /// Between two streams whose headers have been exchanged.
+    #[must_use]
+    pub fn new(from: RecvStream, to: SendStream<Bytes>) -> Self {
+        let (piece, meter) = (Bytes::new(), Meter::default());
+        Self { from, to, piece, last: false, meter, waiting: Waiting::Source, status: None }
+    }
+
+    /// The writing side, to send a status or a reset on after the pump is done with.
+    #[must_use]
+    pub fn into_sink(self) -> SendStream<Bytes> {
+        self.to
+    }
+
+    /// Passes on what can be; ready when the end of the stream has been passed on. `message` hears the size of each message.
+    pub fn poll(&mut self, cx: &mut Context<'_>, mut message: impl FnMut(u32)) -> Poll<Result<(), Broken>> {
+        loop {
+            if !self.piece.is_empty() {
+                self.waiting = Waiting::Sink;
+                ready!(self.poll_pass_on(cx))?;
+                if self.last && self.piece.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                continue;
+            }
+            self.waiting = Waiting::Source;
+            match ready!(self.from.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    self.meter.feed(&piece, &mut message);
+                    self.last = self.from.is_end_stream();
+                    // An empty frame that does not end the stream says nothing.
+                    if piece.is_empty() && self.last {
+                        return Poll::Ready(self.finish(cx, |to| to.send_data(Bytes::new(), true)));
+                    }
+                    self.piece = piece;
+                }
+                Some(Err(error)) => return Poll::Ready(Err(Broken::Source(error))),
+                None => {
+                    return Poll::Ready(match ready!(self.from.poll_trailers(cx)) {
+                        Ok(Some(trailers)) => {
+                            self.status = Some(Code::from_headers(&trailers));
+                            self.finish(cx, |to| to.send_trailers(trailers))
+                        }
+                        Ok(None) => self.finish(cx, |to| to.send_data(Bytes::new(), true)),
+                        Err(error) => Err(Broken::Source(error)),
+                    });
+                }
+            }
+        }
+    }
+
+    fn poll_pass_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.to.reserve_capacity(self.piece.len());
+        let mut room = self.to.capacity();
+        if room == 0 {
+            room = match ready!(self.to.poll_capacity(cx)) {
+                Some(Ok(room)) => room,
+                _ => return Poll::Ready(Err(self.sink_broken(cx))),
+            };
+        }
+        let part = self.piece.split_to(room.min(self.piece.len()));
+        let length = part.len();
+        let last = self.last && self.piece.is_empty();
+        Poll::Ready(self.finish(cx, |to| to.send_data(part, last)).map(|()| {
+            // Fails only for more than was received.
+            let _ = self.from.flow_control().release_capacity(length);
+        }))
+    }
+
+    fn finish(
+        &mut self,
+        cx: &mut Context<'_>,
+        send: impl FnOnce(&mut SendStream<Bytes>) -> Result<(), h2::Error>,
+    ) -> Result<(), Broken> {
+        send(&mut self.to).map_err(|_| self.sink_broken(cx))
+    }
+
+    fn sink_broken(&mut self, cx: &mut Context<'_>) -> Broken {
+        Broken::Sink(match self.to.poll_reset(cx) {
+            Poll::Ready(Ok(reason)) => reason,
+            _ => Reason::CANCEL,
+        })
+    }
+
+    /// Hears whether the side it writes to has reset the stream (with this code) or is gone.
+    pub fn poll_sink_reset(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reason>> {
+        self.to.poll_reset(cx).map(Result::ok)
+    }
+}

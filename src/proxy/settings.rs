@@ -1,0 +1,43 @@
+//! HTTP/2 settings towards both sides, and why each differs from h2's default.
+
+/// Enough that one stream is never slowed by the round trip, and little enough to hold for each that nobody reads.
+const STREAM_WINDOW: u32 = 2 * 1024 * 1024;
+/// The largest there is: streams that nobody reads must not starve the others, so only the windows of streams count.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+/// Runtimes put long messages into trailers; h2 would cut them silently at its default of 16 KiB.
+const HEADER_LIST: u32 = 16 * 1024 * 1024;
+/// Streams that one side has reset and the other has not heard of yet. A kubelet that cancels many calls at once
+/// must not have its connection ended for it.
+const RESETS: usize = 16 * 1024;
+
+macro_rules! common {
+    ($builder:expr) => {{
+        let mut builder = $builder;
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_LIST)
+            .max_concurrent_reset_streams(RESETS)
+            .max_pending_accept_reset_streams(RESETS)
+            // Late frames for streams that are gone are answered, not punished, for as long as the connection lives.
+            .max_local_error_reset_streams(None)
+            // Streams of small messages are what gRPC is about.
+            .data_frame_budget(usize::MAX);
+        builder
+    }};
+}
+
+/// Towards the kubelet. No limit on concurrent streams: 200 slow `StopContainer` must not hold up `Status`.
+#[must_use]
+pub fn server() -> h2::server::Builder {
+    common!(h2::server::Builder::new())
+}
+
+/// Towards the runtime.
+#[must_use]
+pub fn client() -> h2::client::Builder {
+    let mut builder = common!(h2::client::Builder::new());
+    // Until the runtime's SETTINGS arrive, h2 would send no more than 100 streams.
+    builder.initial_max_send_streams(usize::MAX).enable_push(false);
+    builder
+}
