@@ -16,6 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{interval, sleep, timeout};
 
@@ -131,13 +132,12 @@ impl App {
         }
         tracing::info!("finishing the calls in flight, for {:?} at most", self.config.drain_timeout);
         notify(&[NotifyState::Stopping]);
-        let ended = match timeout(self.config.drain_timeout, &mut ended).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                tracing::warn!("some calls have not finished within {:?}; stopping anyway", self.config.drain_timeout);
-                self.drain.force();
-                ended.await
-            }
+        let ended = if let Ok(ended) = timeout(self.config.drain_timeout, &mut ended).await {
+            ended
+        } else {
+            tracing::warn!("some calls have not finished within {:?}; stopping anyway", self.config.drain_timeout);
+            self.drain.force();
+            ended.await
         };
         tracing::info!("done");
         ended.context("the data path is gone")?
@@ -152,7 +152,8 @@ impl App {
         let (heartbeat, beats) = Heartbeat::new();
         let (done, ended) = oneshot::channel();
         let body = move || -> Result<()> {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let recorder = Recorder::new(latency, observer);
             let shared = Shared { endpoints, recorder, downstream, upstream, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
@@ -187,7 +188,7 @@ impl App {
                     check_heartbeat(&heartbeat, &mut checks).await;
                     match runtime.version(PROBE_LIMIT).await {
                         Ok(found) => {
-                            checks.add("runtime", true, format!("{} {} at {endpoint}", found.name, found.version))
+                            checks.add("runtime", true, format!("{} {} at {endpoint}", found.name, found.version));
                         }
                         Err(why) => checks.add("runtime", false, format!("{endpoint} does not answer: {why}")),
                     }

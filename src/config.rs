@@ -87,6 +87,18 @@ impl FromStr for Span {
     }
 }
 
+/// An address and a port to serve HTTP on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Address(pub SocketAddr);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|_| format!("`{text}` is not an address; write IP and port, as 127.0.0.1:9797"))
+    }
+}
+
 macro_rules! deserialize_from_text {
     ($($type:ty: $expecting:literal),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -101,13 +113,14 @@ macro_rules! deserialize_from_text {
                         text.parse().map_err(E::custom)
                     }
                 }
-                deserializer.deserialize_str(Text)
+                                deserializer.deserialize_str(Text)
             }
         }
     )*};
 }
 deserialize_from_text!(
     Endpoint: "the path of a unix socket, as unix:///run/x.sock",
+    Address: "an IP and a port, as 127.0.0.1:9797",
     Span: "a duration with its unit, as 90s or 10m"
 );
 
@@ -115,10 +128,10 @@ deserialize_from_text!(
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where the kubelet finds crihook [default: unix:///run/crihook/crihook.sock]
+    /// Where the kubelet finds crihook [default: /run/crihook/crihook.sock]
     #[arg(long, env = "CRIHOOK_LISTEN", value_name = "ENDPOINT")]
     pub listen: Option<Endpoint>,
-    /// Where crihook finds the runtime [default: unix:///run/containerd/containerd.sock]
+    /// Where crihook finds the runtime [default: /run/containerd/containerd.sock]
     #[arg(long, env = "CRIHOOK_RUNTIME_ENDPOINT", value_name = "ENDPOINT")]
     pub runtime_endpoint: Option<Endpoint>,
     /// Where crihook finds the image service [default: the runtime endpoint]
@@ -132,8 +145,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9797]
     #[arg(long, env = "CRIHOOK_METRICS_ADDR", value_name = "ADDRESS")]
-    pub metrics_addr: Option<SocketAddr>,
-    /// Where crihook's own commands talk to it [default: unix:///run/crihook/admin.sock]
+    pub metrics_addr: Option<Address>,
+    /// Where crihook's own commands talk to it [default: /run/crihook/admin.sock]
     #[arg(long, env = "CRIHOOK_ADMIN_SOCKET", value_name = "ENDPOINT")]
     pub admin_socket: Option<Endpoint>,
     /// How long calls may take to finish once crihook is told to stop [default: 10m]
@@ -188,8 +201,17 @@ impl Settings {
     }
 }
 
+/// The parser's words in those of this program, on one line and without the place, which stands before them.
 fn plain(error: &serde_saphyr::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.rsplit_once(" at line ").map_or(line, |(message, _)| message);
+    let line = line.split_once(", set DuplicateKeyPolicy").map_or(line, |(message, _)| message);
+    match line {
+        "expected mapping start" => "expected settings, each a line `key: value`".to_owned(),
+        "expected string scalar" => "expected a single value".to_owned(),
+        _ => line.replace("unknown field", "unknown key").replace("unknown variant", "unknown value"),
+    }
 }
 
 /// Everything that crihook needs to know to serve, complete and valid.
@@ -224,7 +246,7 @@ impl From<Settings> for Config {
             image_endpoint: settings.image_endpoint,
             hooks_dir: settings.hooks_dir.unwrap_or_else(|| "/etc/crihook/hooks.d".into()),
             state_dir: settings.state_dir.unwrap_or_else(|| "/var/lib/crihook".into()),
-            metrics_addr: settings.metrics_addr.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9797))),
+            metrics_addr: settings.metrics_addr.map_or_else(|| ([127, 0, 0, 1], 9797).into(), |address| address.0),
             admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),
@@ -257,14 +279,21 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named_with_their_place() {
-        insta::assert_snapshot!(parse("listen: /run/a.sock\nlisten_on: /run/b.sock\n").unwrap_err());
-        insta::assert_snapshot!(parse("drainTimeout: 10 parsecs\n").unwrap_err());
-        insta::assert_snapshot!(parse("drainTimeout: 600\n").unwrap_err());
-        insta::assert_snapshot!(parse("listen: [a]\n").unwrap_err());
-        insta::assert_snapshot!(parse("listen: tcp://10.0.0.1:80\n").unwrap_err());
-        insta::assert_snapshot!(parse("metricsAddr: 9797\n").unwrap_err());
-        insta::assert_snapshot!(parse("logLevel: loud\n").unwrap_err());
-        insta::assert_snapshot!(parse("- listen\n").unwrap_err());
+    fn mistakes_are_named_with_their_place_and_what_would_be_right() {
+        let mistakes = [
+            "listen: /run/a.sock\nlisten_on: /run/b.sock\n",
+            "drainTimeout: 10 parsecs\n",
+            "drainTimeout: 600\n",
+            "listen: [a]\n",
+            "listen: tcp://10.0.0.1:80\n",
+            "metricsAddr: 9797\n",
+            "logLevel: loud\n",
+            "logLevel: {a: b}\n",
+            "- listen\n",
+            "listen: 'a\n",
+            "listen: /a\nlisten: /b\n",
+        ];
+        let told: Vec<String> = mistakes.iter().map(|text| parse(text).unwrap_err()).collect();
+        insta::assert_snapshot!(told.join("\n"));
     }
 }

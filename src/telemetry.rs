@@ -6,7 +6,9 @@
 use std::io::{IsTerminal, stderr};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Lines that are held for a reader that is slow.
 const QUEUE: usize = 4096;
@@ -49,11 +51,9 @@ impl Log {
             Level::Debug => LevelFilter::DEBUG,
         };
         // The libraries below speak of frames and polls; what they have to say is said by crihook in its own words.
-        let filter = tracing_subscriber::filter::Targets::new().with_target("crihook", level);
+        let filter = Targets::new().with_target("crihook", level);
         let terminal = stderr().is_terminal();
         let format = tracing_subscriber::fmt::layer().with_writer(lines).with_target(false).with_ansi(terminal);
-        use tracing_subscriber::layer::{Layer, SubscriberExt};
-        use tracing_subscriber::util::SubscriberInitExt;
         if terminal {
             tracing_subscriber::registry().with(format.with_filter(filter)).init();
         } else {

@@ -213,7 +213,7 @@ impl Connection {
         }
         let Draining::Yes(forced, linger) = &mut self.drain else { return Poll::Pending };
         if forced.as_mut().poll(cx).is_ready() {
-            for call in self.calls.iter() {
+            for call in &self.calls {
                 call.give_up(Code::UNAVAILABLE);
             }
             return Poll::Ready(());
@@ -228,23 +228,17 @@ impl Connection {
     /// Writes, and does what had to wait for the writes.
     fn flush(&mut self) {
         self.up.poll_flush();
-        let flushed = self.down_io.poll_flush(&mut self.down_flag.context()).is_ready();
-        if flushed && !self.down_resets.is_empty() {
-            for (mut stream, reason) in self.down_resets.drain(..) {
-                stream.reset(reason);
-            }
-            self.down_flag.raise();
-        }
-        self.end_round(flushed);
-    }
-
-    fn end_round(&mut self, flushed: bool) {
+        let written = self.down_io.poll_flush(&mut self.down_flag.context());
         let now = Instant::now();
         for watch in self.round.touched.borrow_mut().drain(..) {
             watch.end_round(now);
         }
+        if self.down_flag.is_raised() {
+            // h2 still holds frames that it has not given to `down_io`: nothing is handed over yet.
+            return;
+        }
         let mut answered = self.round.answered.borrow_mut();
-        if !flushed {
+        if written.is_pending() {
             for watch in answered.drain(..) {
                 watch.enter(Phase::Client, now);
                 self.unread.push_back(watch);
@@ -253,6 +247,10 @@ impl Connection {
         }
         for watch in self.unread.drain(..).chain(answered.drain(..)) {
             watch.record(now);
+        }
+        for (mut stream, reason) in self.down_resets.drain(..) {
+            stream.reset(reason);
+            self.down_flag.raise();
         }
         // A call that ended may have been the last that a drain waits for.
         if matches!(self.drain, Draining::Yes(..)) {

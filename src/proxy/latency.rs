@@ -227,8 +227,11 @@ impl Stopwatch {
 
     /// Ends the present phase and begins another.
     pub fn enter(&self, phase: Phase, now: Instant) {
-        let mut shares = self.shares.get();
-        let spent = now.saturating_duration_since(self.since.replace(now));
+        // A round may touch a call again after it has written: time never runs backwards.
+        let since = self.since.get();
+        let now = now.max(since);
+        self.since.set(now);
+        let (mut shares, spent) = (self.shares.get(), now.duration_since(since));
         *match self.phase.replace(phase) {
             Phase::Overhead => &mut shares.overhead,
             Phase::Upstream => &mut shares.upstream,
@@ -262,6 +265,7 @@ impl Stopwatch {
         if self.code.get().is_none() {
             self.code.set(Some(code));
         }
+        self.next.set(Phase::Overhead);
     }
 
     /// Records the call, if it was not yet: its last frame has been handed over.

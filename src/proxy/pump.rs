@@ -10,6 +10,9 @@ use h2::{Reason, RecvStream, SendStream};
 
 use crate::cri::{Code, Meter};
 
+/// The window that every stream has from the start: RFC 9113, section 6.9.2.
+const INITIAL_WINDOW: usize = 65_535;
+
 /// What a pump that is pending waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
@@ -35,6 +38,8 @@ pub struct Pump {
     piece: Bytes,
     last: bool,
     meter: Meter,
+    /// Bytes that may be handed over before the sink says that it has room for them.
+    credit: usize,
     /// What it waits for while pending.
     pub waiting: Waiting,
     /// What the trailers said, once they have passed.
@@ -42,11 +47,23 @@ pub struct Pump {
 }
 
 impl Pump {
-    /// Between two streams whose headers have been exchanged.
+    /// Towards the client: nothing is handed over that it has not made room for, since its slowness is to be seen.
     #[must_use]
-    pub fn new(from: RecvStream, to: SendStream<Bytes>) -> Self {
+    pub fn of_answer(from: RecvStream, to: SendStream<Bytes>) -> Self {
+        Self::new(from, to, 0)
+    }
+
+    /// Towards the runtime. h2 gives a stream no room until its headers are on their way, so the first bytes are handed over
+    /// without asking: as many as HTTP/2 lets a client send before it has heard anything. So they go up with the headers, and
+    /// they are on their way even if the client resets the stream right behind them.
+    #[must_use]
+    pub fn of_request(from: RecvStream, to: SendStream<Bytes>) -> Self {
+        Self::new(from, to, INITIAL_WINDOW)
+    }
+
+    fn new(from: RecvStream, to: SendStream<Bytes>, credit: usize) -> Self {
         let (piece, meter) = (Bytes::new(), Meter::default());
-        Self { from, to, piece, last: false, meter, waiting: Waiting::Source, status: None }
+        Self { from, to, piece, last: false, meter, credit, waiting: Waiting::Source, status: None }
     }
 
     /// The writing side, to send a status or a reset on after the pump is done with.
@@ -93,8 +110,11 @@ impl Pump {
     }
 
     fn poll_pass_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.to.reserve_capacity(self.piece.len());
-        let mut room = self.to.capacity();
+        let mut room = self.credit;
+        if room == 0 {
+            self.to.reserve_capacity(self.piece.len());
+            room = self.to.capacity();
+        }
         if room == 0 {
             room = match ready!(self.to.poll_capacity(cx)) {
                 Some(Ok(room)) => room,
@@ -103,6 +123,7 @@ impl Pump {
         }
         let part = self.piece.split_to(room.min(self.piece.len()));
         let length = part.len();
+        self.credit = self.credit.saturating_sub(length);
         let last = self.last && self.piece.is_empty();
         Poll::Ready(self.finish(cx, |to| to.send_data(part, last)).map(|()| {
             // Fails only for more than was received.

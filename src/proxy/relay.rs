@@ -140,7 +140,7 @@ impl Relay {
         draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
     ) -> Self {
         let request = match streams.request {
-            Some(body) => Request::Flowing(Pump::new(body, streams.to_runtime)),
+            Some(body) => Request::Flowing(Pump::of_request(body, streams.to_runtime)),
             None => Request::Over(streams.to_runtime),
         };
         let answer = Answer::Awaited(streams.answer, streams.to_client);
@@ -167,7 +167,7 @@ impl Relay {
         Ok(())
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokenOff>> {
         loop {
             match &mut self.answer {
                 Answer::Awaited(answer, to_client) => match Pin::new(answer).poll(cx) {
@@ -176,16 +176,16 @@ impl Relay {
                         let alone = body.is_end_stream();
                         let status = Code::from_headers(&head.headers);
                         match to_client.send_response(http::Response::from_parts(head, ()), alone) {
-                            Err(_) => return Poll::Ready(Err(Ended::ByClient(reset_of(to_client, cx)))),
+                            Err(_) => return Poll::Ready(Err(BrokenOff::Client(reset_of(to_client, cx)))),
                             Ok(stream) if alone => return self.answer_is_over(status, Some(stream)),
-                            Ok(stream) => self.answer = Answer::Flowing(Pump::new(body, stream)),
+                            Ok(stream) => self.answer = Answer::Flowing(Pump::of_answer(body, stream)),
                         }
                     }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(Ended::ByRuntime(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(BrokenOff::Runtime(error))),
                     Poll::Pending => {
                         return to_client
                             .poll_reset(cx)
-                            .map(|reason| Err(Ended::ByClient(reason.unwrap_or(Reason::CANCEL))));
+                            .map(|reason| Err(BrokenOff::Client(reason.unwrap_or(Reason::CANCEL))));
                     }
                 },
                 Answer::Flowing(pump) => {
@@ -198,12 +198,12 @@ impl Relay {
                             };
                             return self.answer_is_over(status, Some(pump.into_sink()));
                         }
-                        Poll::Ready(Err(Broken::Source(error))) => return Poll::Ready(Err(Ended::ByRuntime(error))),
-                        Poll::Ready(Err(Broken::Sink(reason))) => return Poll::Ready(Err(Ended::ByClient(reason))),
+                        Poll::Ready(Err(Broken::Source(error))) => return Poll::Ready(Err(BrokenOff::Runtime(error))),
+                        Poll::Ready(Err(Broken::Sink(reason))) => return Poll::Ready(Err(BrokenOff::Client(reason))),
                         Poll::Pending => {
                             return pump
                                 .poll_sink_reset(cx)
-                                .map(|reason| Err(Ended::ByClient(reason.unwrap_or(Reason::CANCEL))));
+                                .map(|reason| Err(BrokenOff::Client(reason.unwrap_or(Reason::CANCEL))));
                         }
                     }
                 }
@@ -212,7 +212,7 @@ impl Relay {
         }
     }
 
-    fn answer_is_over(&mut self, status: Code, stream: Option<SendStream<Bytes>>) -> Poll<Result<(), Ended>> {
+    fn answer_is_over(&mut self, status: Code, stream: Option<SendStream<Bytes>>) -> Poll<Result<(), BrokenOff>> {
         self.watch.ended(status);
         self.round.answered.borrow_mut().push(Rc::clone(&self.watch));
         self.answer = Answer::Over(stream);
@@ -234,7 +234,7 @@ impl Relay {
         Poll::Ready(Leftover { down, up: None })
     }
 
-    fn break_off(&mut self, ended: Ended) -> Leftover {
+    fn break_off(&mut self, by: BrokenOff) -> Leftover {
         let to_runtime = match mem::replace(&mut self.request, Request::Taken) {
             Request::Flowing(pump) => Some(pump.into_sink()),
             Request::Over(stream) => Some(stream),
@@ -247,12 +247,12 @@ impl Relay {
         };
         let link = self.link;
         let up = |reason| to_runtime.map(|stream| (link, stream, reason));
-        match ended {
-            Ended::ByClient(reason) => {
+        match by {
+            BrokenOff::Client(reason) => {
                 self.watch.ended(Code::CANCELED);
                 Leftover { down: None, up: up(reason) }
             }
-            Ended::ByDrain => {
+            BrokenOff::Drain => {
                 if let Some(to_client) = to_client {
                     let status = Status::unavailable("is ending; open the stream again");
                     self.watch.ended(status.code);
@@ -261,7 +261,7 @@ impl Relay {
                 }
                 Leftover { down: None, up: up(Reason::CANCEL) }
             }
-            Ended::ByRuntime(error) => {
+            BrokenOff::Runtime(error) => {
                 let begun = matches!(to_client, Some(AnswerTo::Begun(_)));
                 match (rescue::upstream_failed(&error, begun), to_client) {
                     (Rescue::Reset(reason), Some(to_client)) => {
@@ -292,11 +292,11 @@ impl Relay {
     }
 }
 
-/// Why a call was broken off.
-enum Ended {
-    ByClient(Reason),
-    ByRuntime(h2::Error),
-    ByDrain,
+/// Who broke a call off.
+enum BrokenOff {
+    Client(Reason),
+    Runtime(h2::Error),
+    Drain,
 }
 
 fn reset_of(to_client: &mut SendResponse<Bytes>, cx: &mut Context<'_>) -> Reason {
@@ -315,17 +315,17 @@ impl Future for Relay {
             me.round.touched.borrow_mut().push(Rc::clone(&me.watch));
         }
         if let Err(reason) = me.poll_request(cx) {
-            return Poll::Ready(me.break_off(Ended::ByClient(reason)));
+            return Poll::Ready(me.break_off(BrokenOff::Client(reason)));
         }
         match me.poll_answer(cx) {
             Poll::Ready(Ok(())) => return me.poll_rest_of_request(cx),
-            Poll::Ready(Err(ended)) => return Poll::Ready(me.break_off(ended)),
+            Poll::Ready(Err(by)) => return Poll::Ready(me.break_off(by)),
             Poll::Pending => {}
         }
         if let Some(draining) = &mut me.draining
             && draining.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(me.break_off(Ended::ByDrain));
+            return Poll::Ready(me.break_off(BrokenOff::Drain));
         }
         me.watch.wait_for(me.phase());
         Poll::Pending

@@ -219,7 +219,8 @@ impl Upstreams {
     pub fn poll_flush(&mut self) {
         for link in &mut self.links {
             let flushed = link.io.poll_flush(&mut link.flag.context()).is_ready();
-            if flushed && !link.resets.is_empty() {
+            // A raised flag: h2 still holds frames that it has not given to `io`.
+            if flushed && !link.flag.is_raised() && !link.resets.is_empty() {
                 for (mut stream, reason) in link.resets.drain(..) {
                     stream.send_reset(reason);
                 }
