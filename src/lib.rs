@@ -9,9 +9,10 @@
 //! | [`runtime`] | crihook's own client of the runtime |
 //! | [`admin`] | HTTP for people and Prometheus |
 //! | [`cri`] | CRI's vocabulary: methods, codes, frames, the view's messages |
+//! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
 //! | [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `proxy → cri, drain, metrics`; `runtime → cri`;
+//! Dependencies point one way: `main → cli → app → everything below`; `proxy → cri, drain, metrics`; `runtime → cri`; `sim → cri`;
 //! `admin → metrics`; `config → the types that modules declare`; `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.
 //! A test holds the crate to it.
 
@@ -24,4 +25,5 @@ pub mod drain;
 pub mod metrics;
 pub mod proxy;
 pub mod runtime;
+pub mod sim;
 pub mod telemetry;

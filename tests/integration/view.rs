@@ -41,7 +41,8 @@ fn lines_of(file: &FileDescriptorProto) -> Vec<String> {
 
 fn field_line(message: &DescriptorProto, field: &FieldDescriptorProto) -> String {
     let entry = message.nested_type.iter().find(|nested| {
-        nested.options.is_some_and(|o| o.map_entry()) && field.type_name().ends_with(&format!(".{}", nested.name()))
+        nested.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry)
+            && field.type_name().ends_with(&format!(".{}", nested.name()))
     });
     let (kind, suffix) = match entry {
         Some(entry) => (entry.field.iter().map(type_name).collect::<Vec<_>>().join(","), " map"),
