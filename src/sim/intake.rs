@@ -2,37 +2,41 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tower::{Layer, Service};
 
-/// Different methods that are counted; more than CRI has. Calls of others are not counted from then on.
-const MAX_METHODS: usize = 64;
+use crate::cri::Method;
 
 #[derive(Debug)]
 pub(super) struct Intake {
-    delays: BTreeMap<String, Duration>,
-    calls: Mutex<BTreeMap<String, u64>>,
+    delays: [Duration; Method::COUNT],
+    calls: [AtomicU64; Method::COUNT],
 }
 
 impl Intake {
-    pub fn new(delays: BTreeMap<String, Duration>) -> Self {
-        Self { delays, calls: Mutex::default() }
-    }
-
-    pub fn calls(&self) -> BTreeMap<String, u64> {
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn count(&self, method: &str) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = calls.get_mut(method) {
-            *count += 1;
-        } else if calls.len() < MAX_METHODS {
-            calls.insert(method.to_owned(), 1);
+    pub fn new(delays: &[(Method, Duration)]) -> Self {
+        let mut intake =
+            Self { delays: [Duration::ZERO; Method::COUNT], calls: [const { AtomicU64::new(0) }; Method::COUNT] };
+        for (method, delay) in delays {
+            intake.delays[method.index()] = *delay;
         }
+        intake
+    }
+
+    /// What CRI does not know is counted together, under one name.
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        let mut calls = BTreeMap::new();
+        for method in Method::all() {
+            let count = self.calls[method.index()].load(Ordering::Relaxed);
+            if count > 0 {
+                *calls.entry(method.name()).or_default() += count;
+            }
+        }
+        calls
     }
 }
 
@@ -68,19 +72,18 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
-        self.intake.count(method);
-        match self.intake.delays.get(method).copied() {
-            None => Box::pin(self.inner.call(request)),
-            Some(delay) => {
-                // The clone stays behind; the one that was polled ready is called.
-                let clone = self.inner.clone();
-                let mut inner = std::mem::replace(&mut self.inner, clone);
-                Box::pin(async move {
-                    tokio::time::sleep(delay).await;
-                    inner.call(request).await
-                })
-            }
+        let method = Method::from_path(request.uri().path());
+        self.intake.calls[method.index()].fetch_add(1, Ordering::Relaxed);
+        let delay = self.intake.delays[method.index()];
+        if delay.is_zero() {
+            return Box::pin(self.inner.call(request));
         }
+        // The clone stays behind; the one that was polled ready is called.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            tokio::time::sleep(delay).await;
+            inner.call(request).await
+        })
     }
 }

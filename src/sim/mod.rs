@@ -25,7 +25,7 @@ mod state;
 mod stats;
 
 pub use container::{EXIT_AFTER, EXIT_CODE, STOP_TAKES};
-pub use options::Options;
+pub use options::{Options, UnknownMethod};
 pub use runtime::Runtime;
 pub use serve::serve;
 

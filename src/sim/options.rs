@@ -1,21 +1,30 @@
 //! What a test, a benchmark or the demo can ask of the embedded runtime.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::cri::{Method, OTHER};
 
 /// How the embedded runtime differs from an idle one that answers at once.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    pub(super) delays: BTreeMap<String, Duration>,
+    pub(super) delays: Vec<(Method, Duration)>,
     pub(super) image_bytes: usize,
 }
 
+/// There is no method of this name in CRI v1.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("CRI v1 has no method {0:?}; write its bare name, such as PullImage")]
+pub struct UnknownMethod(String);
+
 impl Options {
     /// Every call of `method` (its bare name, such as `PullImage`) waits this long before it is looked at.
-    #[must_use]
-    pub fn delay(mut self, method: &str, by: Duration) -> Self {
-        self.delays.insert(method.to_owned(), by);
-        self
+    ///
+    /// # Errors
+    /// Fails if CRI has no such method, since a delay that never happens would prove nothing.
+    pub fn delay(mut self, method: &str, by: Duration) -> Result<Self, UnknownMethod> {
+        let found = Method::all().find(|known| known.name() == method && method != OTHER);
+        self.delays.push((found.ok_or_else(|| UnknownMethod(method.to_owned()))?, by));
+        Ok(self)
     }
 
     /// Holds so many images from the start that the answer of `ListImages` is about this many bytes long.

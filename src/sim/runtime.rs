@@ -32,14 +32,14 @@ struct Shared {
 impl Runtime {
     /// A runtime without pods, and without images unless `options` asks for some.
     #[must_use]
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: &Options) -> Self {
         let state = State::new(Images::filled(options.image_bytes));
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(options.delays)) }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(&options.delays)) }) }
     }
 
-    /// How many calls have come in, by the method's bare name, counted before their delay.
+    /// How many calls have come in, by the method's bare name, counted before their delay; `other` is what CRI v1 does not have.
     #[must_use]
-    pub fn calls(&self) -> BTreeMap<String, u64> {
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.shared.intake.calls()
     }
 

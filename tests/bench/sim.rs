@@ -28,16 +28,21 @@ struct Flags {
 
 fn delay(text: &str) -> Result<(String, Duration), String> {
     let (method, by) = text.split_once('=').ok_or("write METHOD=DURATION, such as PullImage=250ms")?;
-    Ok((method.to_owned(), humantime::parse_duration(by).map_err(|e| e.to_string())?))
+    let by = humantime::parse_duration(by).map_err(|e| e.to_string())?;
+    // Refused here, it is a mistake in usage and exits with 2.
+    Options::default().delay(method, by).map_err(|e| e.to_string())?;
+    Ok((method.to_owned(), by))
 }
 
 /// One thread, as each of the peers in a benchmark has.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let flags = Flags::parse();
-    let options = Options::default().image_bytes(flags.images_mib << 20);
-    let options = flags.delay.iter().fold(options, |options, (method, by)| options.delay(method, *by));
-    let runtime = Runtime::new(options);
+    let mut options = Options::default().image_bytes(flags.images_mib << 20);
+    for (method, by) in &flags.delay {
+        options = options.delay(method, *by)?;
+    }
+    let runtime = Runtime::new(&options);
 
     let path = flags.listen.display();
     let _ = std::fs::remove_file(&flags.listen);

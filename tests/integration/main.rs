@@ -1,3 +1,4 @@
-//! Integration tests.
+//! Integration tests: one binary, so that there is one link step; one module a subject.
 
+mod sim;
 mod view;
