@@ -7,5 +7,7 @@
 mod peer;
 
 mod metadata;
+mod lost;
 mod methods;
+mod resets;
 mod streams;

@@ -96,9 +96,6 @@ impl Pending {
 
     /// Waits for a reset by the other side.
     pub async fn gone(&mut self) -> End {
-        match std::future::poll_fn(|cx| self.send.poll_reset(cx)).await {
-            Ok(code) => End::Reset(code.into()),
-            Err(error) => error.into(),
-        }
+        record::stopped(&mut self.send).await
     }
 }

@@ -187,6 +187,11 @@ impl Wire {
         let _ = self.io.write_all(&out).await;
     }
 
+    /// Writes bytes that need not be frames.
+    pub async fn raw(&mut self, bytes: &[u8]) {
+        let _ = self.io.write_all(bytes).await;
+    }
+
     /// The next frame of any kind; none at the end of the connection.
     pub async fn next(&mut self) -> Option<Frame> {
         loop {

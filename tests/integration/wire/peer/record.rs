@@ -2,7 +2,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use h2::RecvStream;
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Request, Response};
 
 /// Header or trailer fields: the values of a name in the order in which they came.
@@ -179,4 +180,12 @@ pub async fn take(stream: &mut RecvStream, length: usize) -> Result<Vec<u8>, End
         }
     }
     Ok(body)
+}
+
+/// Waits until the other side has reset the stream that is being sent, or its connection is gone.
+pub async fn stopped(stream: &mut SendStream<Bytes>) -> End {
+    match std::future::poll_fn(|cx| stream.poll_reset(cx)).await {
+        Ok(code) => End::Reset(code.into()),
+        Err(error) => error.into(),
+    }
 }

@@ -1,6 +1,6 @@
 //! A runtime made of a script, on the `h2` crate's server.
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -54,7 +54,7 @@ impl Call {
         self.respond.send_reset(Reason::from(code));
     }
 
-    /// Waits until the other side has reset the stream, or its connection is gone.
+    /// Waits until the other side has reset a call that was not answered yet, or its connection is gone.
     pub async fn gone(&mut self) -> End {
         match std::future::poll_fn(|cx| self.respond.poll_reset(cx)).await {
             Ok(code) => End::Reset(code.into()),
@@ -99,7 +99,14 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = bind(path);
+        Self::on(bind(path), settings, script)
+    }
+
+    /// As `with`, on a socket that already listens.
+    pub fn on<F>(listener: UnixListener, settings: &Settings, script: impl Fn(Call) -> F + Clone + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let accepted = Arc::new(AtomicUsize::new(0));
         let open = Arc::new(AtomicUsize::new(0));
         let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
@@ -201,27 +208,4 @@ async fn serve<F>(
 fn call(request: Request<RecvStream>, respond: SendResponse<Bytes>, log: Arc<Mutex<Vec<Asked>>>) -> Call {
     let asked = Asked { body: Body::default(), ..Asked::head(&request) };
     Call { asked, body: request.into_body(), respond, log }
-}
-
-/// Listens and takes connections that are never answered.
-pub struct Hanging {
-    pub path: PathBuf,
-    pub taken: Arc<Mutex<Vec<UnixStream>>>,
-    _task: JoinSet<()>,
-}
-
-impl Hanging {
-    /// Starts to listen on `path`.
-    pub fn start(path: &Path) -> Self {
-        let listener = bind(path);
-        let taken: Arc<Mutex<Vec<UnixStream>>> = Arc::default();
-        let mut task = JoinSet::new();
-        let held = taken.clone();
-        task.spawn(async move {
-            while let Ok((io, _)) = listener.accept().await {
-                held.lock().expect("no test panics while it records").push(io);
-            }
-        });
-        Self { path: path.to_owned(), taken, _task: task }
-    }
 }
