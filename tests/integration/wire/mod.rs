@@ -7,7 +7,10 @@
 mod peer;
 
 mod metadata;
+mod endpoints;
+mod goaway;
 mod lost;
 mod methods;
 mod resets;
+mod retry;
 mod streams;
