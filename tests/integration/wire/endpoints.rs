@@ -1,7 +1,7 @@
 //! ImageService has an endpoint of its own when one is given; nothing else goes there.
 use super::peer::grpc::{self, message, methods};
 use super::peer::record::Asked;
-use super::peer::{Call, Client, Crihook, Stand, Upstream, process, until};
+use super::peer::{Call, Client, Stand, Upstream, until};
 
 async fn answer_ok(mut call: Call) {
     call.read().await;
@@ -12,18 +12,17 @@ fn lines(asked: &[Asked]) -> Vec<&str> {
     asked.iter().map(|asked| asked.line.split('"').nth(2).unwrap_or(&asked.line).trim()).collect()
 }
 
-async fn play(image: &str) -> (Stand, Crihook) {
-    let stand = Stand::empty();
-    let mut command = process::serve(stand.dir());
-    command.args(["--image-endpoint", &format!("{image}{}", stand.dir().join("images.sock").display())]);
-    let crihook = Crihook::serving_as(command).await;
-    (stand, crihook)
+async fn with_image_endpoint(scheme: &str) -> Stand {
+    Stand::through_with(|command, dir| {
+        command.args(["--image-endpoint", &format!("{scheme}{}", dir.join("images.sock").display())]);
+    })
+    .await
 }
 
 #[tokio::test]
 async fn image_calls_go_to_the_image_endpoint_and_all_others_to_the_runtime() {
     for scheme in ["", "unix://"] {
-        let (stand, _crihook) = play(scheme).await;
+        let stand = with_image_endpoint(scheme).await;
         let runtime = Upstream::start(&stand.upstream, answer_ok);
         let images = Upstream::start(&stand.dir().join("images.sock"), answer_ok);
         let client = Client::connect(&stand.front).await;
@@ -43,7 +42,7 @@ async fn image_calls_go_to_the_image_endpoint_and_all_others_to_the_runtime() {
 
 #[tokio::test]
 async fn one_absent_endpoint_does_not_hold_up_the_other() {
-    let (stand, _crihook) = play("unix://").await;
+    let stand = with_image_endpoint("unix://").await;
     let runtime = Upstream::start(&stand.upstream, answer_ok);
     let client = Client::connect(&stand.front).await;
     let image = || client.call(grpc::request("/runtime.v1.ImageService/ListImages"), message(0, b"x"));
@@ -62,7 +61,7 @@ async fn one_absent_endpoint_does_not_hold_up_the_other() {
 
 #[tokio::test]
 async fn connections_are_dialled_on_first_use_and_only_where_they_are_used() {
-    let (stand, _crihook) = play("unix://").await;
+    let stand = with_image_endpoint("unix://").await;
     let images = Upstream::start(&stand.dir().join("images.sock"), answer_ok);
     let client = Client::connect(&stand.front).await;
     assert_eq!(images.accepted(), 0);

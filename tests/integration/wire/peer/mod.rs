@@ -6,6 +6,7 @@ pub mod client;
 pub mod exposition;
 pub mod frames;
 pub mod grpc;
+mod probe;
 pub mod process;
 pub mod record;
 pub mod stand;

@@ -60,11 +60,6 @@ impl Crihook {
         Self { child, lines, reader: Some(reader) }
     }
 
-    /// Starts one that serves in `dir` and waits until it does.
-    pub async fn serving(dir: &Path) -> Self {
-        Self::serving_as(serve(dir)).await
-    }
-
     /// Starts `command` and waits until it serves.
     pub async fn serving_as(command: Command) -> Self {
         let crihook = Self::spawn(command);

@@ -4,9 +4,12 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use std::process::Command;
+
 use tempfile::TempDir;
 
-use super::process::Crihook;
+use super::probe::Probed;
+use super::process::{self, Crihook};
 
 /// Nothing here waits longer for anything; a script that hangs fails by it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -19,6 +22,7 @@ pub struct Stand {
     /// Where the client connects.
     pub front: PathBuf,
     crihook: Option<Crihook>,
+    _probed: Option<Probed>,
 }
 
 fn directory() -> TempDir {
@@ -31,21 +35,30 @@ impl Stand {
     pub fn direct() -> Self {
         let dir = directory();
         let upstream = dir.path().join("runtime.sock");
-        Self { front: upstream.clone(), upstream, dir, crihook: None }
+        Self { front: upstream.clone(), upstream, dir, crihook: None, _probed: None }
     }
 
     /// A crihook stands between them.
     pub async fn through() -> Self {
+        Self::through_with(|_, _| {}).await
+    }
+
+    /// As `through`, with more or other flags; these get the directory too.
+    pub async fn through_with(flags: impl FnOnce(&mut Command, &Path)) -> Self {
         let stand = Self::empty();
-        let crihook = Crihook::serving(stand.dir()).await;
-        Self { crihook: Some(crihook), ..stand }
+        let mut command = process::serve(stand.dir());
+        flags(&mut command, stand.dir());
+        // crihook asks the runtime for its version on a connection of its own. It finds a stand-in that goes on answering there,
+        // so that the scripted runtime sees the client's calls and connections only.
+        let (crihook, probed) = tokio::join!(Crihook::serving_as(command), Probed::start(&stand.upstream));
+        Self { crihook: Some(crihook), _probed: Some(probed), ..stand }
     }
 
     /// A directory for a crihook that the test starts itself.
     pub fn empty() -> Self {
         let dir = directory();
         let (upstream, front) = (dir.path().join("runtime.sock"), dir.path().join("front.sock"));
-        Self { dir, upstream, front, crihook: None }
+        Self { dir, upstream, front, crihook: None, _probed: None }
     }
 
     /// The directory.
