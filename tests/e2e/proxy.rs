@@ -1,0 +1,111 @@
+//! crihook as its users run it: a process of its own, in front of a node's containerd.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::http;
+use crate::node::Node;
+use crate::wait::{until, until_blocking};
+
+/// Dropping it ends the process.
+pub struct Crihook {
+    pub socket: PathBuf,
+    pub metrics: SocketAddr,
+    process: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Crihook {
+    /// Starts it in front of `node` and waits until it serves.
+    pub async fn start(node: &Node) -> Self {
+        let (dir, socket) = (node.path(), node.path().join("crihook.sock"));
+        let mut process = Command::new(env!("CARGO_BIN_EXE_crihook"))
+            .args(["serve", "--metrics-addr", "127.0.0.1:0", "--drain-timeout", "20s"])
+            .arg("--listen")
+            .arg(format!("unix://{}", socket.display()))
+            .arg("--runtime-endpoint")
+            .arg(format!("unix://{}", node.runtime_socket().display()))
+            .arg("--admin-socket")
+            .arg(format!("unix://{}", dir.join("admin.sock").display()))
+            .arg("--state-dir")
+            .arg(dir.join("crihook-state"))
+            .arg("--hooks-dir")
+            .arg(dir.join("hooks.d"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("crihook");
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&log);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line)));
+
+        let mut crihook = Self { socket, metrics: ([127, 0, 0, 1], 0).into(), process, log };
+        let metrics = until("crihook to serve", async || {
+            assert_eq!(crihook.process.try_wait().unwrap(), None, "crihook ended");
+            crihook.logged("serving").and(crihook.logged("metrics")).ok_or(())
+        })
+        .await;
+        crihook.metrics = metrics["addr"].as_str().expect("an address").parse().unwrap();
+        crihook
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(&self.socket).await
+    }
+
+    /// The process id, as long as that process runs.
+    pub fn pid(&mut self) -> Option<u32> {
+        self.process.try_wait().unwrap().is_none().then_some(self.process.id())
+    }
+
+    /// The value of the series `name{labels}` on the metrics page, which spells it in just that way.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let (status, page) = http::get(self.metrics, "/metrics").await;
+        assert_eq!(status, 200, "{page}");
+        page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Ends it as systemd does, and expects it to go without complaint.
+    pub fn stop(mut self) {
+        assert_eq!(self.end().map(|status| status.code()), Some(Some(0)));
+    }
+
+    /// The first line of the log with this message.
+    fn logged(&self, message: &str) -> Option<Value> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter_map(|line| serde_json::from_str(line).ok()).find(|line: &Value| line["message"] == message)
+    }
+
+    /// SIGTERM, and SIGKILL if that does not help.
+    fn end(&mut self) -> Option<ExitStatus> {
+        if let Ok(Some(status)) = self.process.try_wait() {
+            return Some(status);
+        }
+        kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let ended = until_blocking(Duration::from_secs(30), || self.process.try_wait().ok().flatten().ok_or(()));
+        if ended.is_err() {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+        ended.ok()
+    }
+}
+
+impl Drop for Crihook {
+    fn drop(&mut self) {
+        let ended = self.end();
+        if std::thread::panicking() {
+            eprintln!("crihook ended: {ended:?}; it said:\n{}", self.log.lock().unwrap().join("\n"));
+        }
+    }
+}
