@@ -67,7 +67,10 @@ pub struct Shared {
 pub async fn serve(socket: UnixStream, shared: Rc<Shared>) {
     let _guard = shared.drain.guard();
     let _open = OpenConnection::new(&shared.downstream);
-    let (io, flusher) = gather(socket);
+    let (io, flusher) = match gather(socket) {
+        Ok(halves) => halves,
+        Err(error) => return tracing::warn!("cannot serve a client of the CRI socket: {error}"),
+    };
     let mut handshake = settings::server().handshake::<_, Bytes>(io);
     let shaken = std::future::poll_fn(|cx| {
         let shaken = Pin::new(&mut handshake).poll(cx);
@@ -227,8 +230,9 @@ impl Connection {
 
     /// Writes, and does what had to wait for the writes.
     fn flush(&mut self) {
-        self.up.poll_flush();
+        // The client first: gRPC servers ask for a PING with every answer, and the answer should not wait for the reply to that.
         let written = self.down_io.poll_flush(&mut self.down_flag.context());
+        self.up.poll_flush();
         let now = Instant::now();
         for watch in self.round.touched.borrow_mut().drain(..) {
             watch.end_round(now);

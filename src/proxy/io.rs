@@ -5,13 +5,15 @@
 //! before has reached the kernel: only then may a reset follow, since h2 drops what is still queued when it sends one.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream as StdStream;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
 /// Bytes that are gathered before they are written without waiting for the end of the round.
@@ -21,9 +23,13 @@ const KEEP: usize = 4 * 1024;
 /// How much of what a peer sent first is kept, to say what it was if it is no HTTP/2.
 const FIRST: usize = 24;
 
+/// The kernel reports a unix socket as writable each time its peer has read something. So the socket is watched for reading alone, and
+/// a second descriptor is watched for writing only while a write has to wait; otherwise each answer would wake the task again
+/// for nothing.
 #[derive(Debug)]
 struct Inner {
-    socket: UnixStream,
+    socket: AsyncFd<StdStream>,
+    room: Option<AsyncFd<StdStream>>,
     out: BytesMut,
     first: Vec<u8>,
     /// The peer takes no more. What it sent before is still read; after that, reading fails too.
@@ -33,18 +39,59 @@ struct Inner {
 impl Inner {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while !self.out.is_empty() {
-            match ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out)) {
+            if let Some(room) = &self.room {
+                match ready!(room.poll_write_ready(cx)) {
+                    Ok(mut ready) => ready.clear_ready(),
+                    Err(_) => self.broken = true,
+                }
+            }
+            match self.socket.get_ref().write(&self.out) {
                 Ok(written) if written > 0 => self.out.advance(written),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.broken => {
+                    self.watch_for_room();
+                }
                 _ => {
                     self.broken = true;
                     self.out.clear();
                 }
             }
         }
+        self.room = None;
         if self.out.capacity() > KEEP {
             self.out = BytesMut::new();
         }
         Poll::Ready(())
+    }
+
+    fn watch_for_room(&mut self) {
+        if self.room.is_none() {
+            let again = self.socket.get_ref().try_clone();
+            self.room = again.and_then(|again| watch(again, Interest::WRITABLE)).ok();
+            // Without a descriptor left for it, the peer cannot be waited for.
+            self.broken = self.room.is_none();
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut ready = ready!(self.socket.poll_read_ready(cx))?;
+            let free = buf.initialize_unfilled();
+            let asked = free.len();
+            match ready.try_io(|socket| socket.get_ref().read(free)) {
+                Ok(Ok(read)) => {
+                    // A stream socket that gave less than was asked for is empty: the next read would only say so.
+                    if 0 < read && read < asked {
+                        ready.clear_ready();
+                    }
+                    buf.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -67,11 +114,23 @@ pub struct Gathered(Rc<RefCell<Inner>>);
 #[derive(Debug)]
 pub struct Flusher(Rc<RefCell<Inner>>);
 
+#[expect(
+    deprecated,
+    reason = "its replacement is unsafe, for the sake of types that may close or change their descriptor early; this one owns it"
+)]
+fn watch(socket: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 /// Wraps a connected socket.
-#[must_use]
-pub fn gather(socket: UnixStream) -> (Gathered, Flusher) {
-    let inner = Rc::new(RefCell::new(Inner { socket, out: BytesMut::new(), first: Vec::new(), broken: false }));
-    (Gathered(Rc::clone(&inner)), Flusher(inner))
+///
+/// # Errors
+/// Fails if the reactor does not take it.
+pub fn gather(socket: UnixStream) -> io::Result<(Gathered, Flusher)> {
+    let socket = watch(socket.into_std()?, Interest::READABLE)?;
+    let inner = Inner { socket, room: None, out: BytesMut::new(), first: Vec::new(), broken: false };
+    let inner = Rc::new(RefCell::new(inner));
+    Ok((Gathered(Rc::clone(&inner)), Flusher(inner)))
 }
 
 impl Flusher {
@@ -91,7 +150,7 @@ impl AsyncRead for Gathered {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.borrow_mut();
         let before = buf.filled().len();
-        match Pin::new(&mut inner.socket).poll_read(cx, buf) {
+        match inner.poll_read(cx, buf) {
             Poll::Ready(read) => read?,
             Poll::Pending if inner.broken => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
             Poll::Pending => return Poll::Pending,
@@ -133,6 +192,6 @@ impl AsyncWrite for Gathered {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut inner = self.0.borrow_mut();
         ready!(inner.poll_drain(cx));
-        Pin::new(&mut inner.socket).poll_shutdown(cx)
+        Poll::Ready(inner.socket.get_ref().shutdown(std::net::Shutdown::Write))
     }
 }

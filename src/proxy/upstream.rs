@@ -231,7 +231,7 @@ impl Upstreams {
 }
 
 async fn dial(path: Rc<Path>) -> io::Result<Dialled> {
-    let (io, flusher) = gather(UnixStream::connect(&path).await?);
+    let (io, flusher) = gather(UnixStream::connect(&path).await?)?;
     let (send, connection) = settings::client().handshake(io).await.map_err(io::Error::other)?;
     Ok((send, connection, flusher))
 }

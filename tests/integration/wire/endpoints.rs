@@ -27,14 +27,20 @@ async fn image_calls_go_to_the_image_endpoint_and_all_others_to_the_runtime() {
         let images = Upstream::start(&stand.dir().join("images.sock"), answer_ok);
         let client = Client::connect(&stand.front).await;
         let mut paths: Vec<String> = methods().iter().map(grpc::Method::path).collect();
-        paths.extend(["/runtime.v1.ImageService/Invented", "/invented.v1.ImageService/ListImages", "/x"].map(str::to_owned));
+        paths.extend(
+            ["/runtime.v1.ImageService/Invented", "/invented.v1.ImageService/ListImages", "/x"].map(str::to_owned),
+        );
         for path in &paths {
             let answer = client.call(grpc::request(path), message(0, b"x")).await;
             assert_eq!(answer.grpc_status(), Some("0"), "{path}: {answer:?}");
         }
         let is_image = |path: &&String| path.starts_with("/runtime.v1.ImageService/");
         assert_eq!(images.asked().len(), paths.iter().filter(is_image).count());
-        assert!(images.asked().iter().all(|asked| asked.line.contains("/runtime.v1.ImageService/")), "{:?}", lines(&images.asked()));
+        assert!(
+            images.asked().iter().all(|asked| asked.line.contains("/runtime.v1.ImageService/")),
+            "{:?}",
+            lines(&images.asked())
+        );
         assert_eq!(runtime.asked().len(), paths.iter().filter(|path| !is_image(path)).count());
         assert_eq!((runtime.accepted(), images.accepted()), (1, 1), "two upstream connections, each dialled once");
     }

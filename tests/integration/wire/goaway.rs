@@ -65,7 +65,11 @@ async fn a_goaway_of_the_runtime_refuses_what_it_did_not_process_and_completes_t
             assert_eq!(answer.body.0, message(0, &noise(stream, 30_000)));
         }
         for answer in &answers[2..] {
-            assert_eq!((answer.status, &answer.end), (None, &End::Reset(7)), "REFUSED_STREAM, which clients send again");
+            assert_eq!(
+                (answer.status, &answer.end),
+                (None, &End::Reset(7)),
+                "REFUSED_STREAM, which clients send again"
+            );
         }
     }
 }

@@ -155,8 +155,10 @@ async fn a_connection_that_breaks_while_idle_is_dialled_again_without_a_failed_c
         assert_eq!(call(&client).await.grpc_status(), Some("0"));
         assert_eq!(upstream.accepted(), round);
         upstream.close_connections();
-        until("the connection is closed", || async { if upstream.open() == 0 { Ok(()) } else { Err(upstream.open()) } })
-            .await;
+        until("the connection is closed", || async {
+            if upstream.open() == 0 { Ok(()) } else { Err(upstream.open()) }
+        })
+        .await;
         // The side that closes is known to be gone before crihook has read of it; its count of connections tells when it has.
         until("crihook has seen it", || async {
             let open = stand.crihook().metrics().await.sum("crihook_cri_connections", &[("side", "upstream")]);

@@ -6,10 +6,10 @@
 //! is below what the records hold.
 mod peer;
 
-mod metadata;
 mod endpoints;
 mod goaway;
 mod lost;
+mod metadata;
 mod methods;
 mod resets;
 mod retry;

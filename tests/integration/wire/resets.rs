@@ -96,7 +96,11 @@ async fn a_reset_by_the_runtime_after_headers_arrives_after_the_headers() {
     for end in [true, false] {
         let answers = same(async |stand| reset_after(stand, frames::response, end).await).await;
         for ((answer, _), code) in answers.iter().zip(codes()) {
-            assert_eq!((answer.status, &answer.end), (Some(200), &End::Reset(code)), "NO_ERROR too is no end of stream");
+            assert_eq!(
+                (answer.status, &answer.end),
+                (Some(200), &End::Reset(code)),
+                "NO_ERROR too is no end of stream"
+            );
         }
     }
 }

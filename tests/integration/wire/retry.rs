@@ -46,7 +46,8 @@ async fn erratic(io: UnixStream, mut dice: Dice, done: Done) {
             continue;
         }
         let stream = frame.stream;
-        let Some(id) = bodies.remove(&stream).and_then(|body| Some(u32::from_be_bytes(body.get(5..9)?.try_into().ok()?)))
+        let Some(id) =
+            bodies.remove(&stream).and_then(|body| Some(u32::from_be_bytes(body.get(5..9)?.try_into().ok()?)))
         else {
             continue;
         };
@@ -54,7 +55,8 @@ async fn erratic(io: UnixStream, mut dice: Dice, done: Done) {
             *done.lock().expect("no panic while it is held").entry(id).or_default() += 1;
             *wire = stream;
         };
-        let answer = [frames::response(stream), frames::data(stream, &message(0, b"ok"), false), frames::trailers(stream)];
+        let answer =
+            [frames::response(stream), frames::data(stream, &message(0, b"ok"), false), frames::trailers(stream)];
         match dice.roll(64) {
             0 => return,
             1 => {

@@ -20,7 +20,10 @@ pub async fn get(addr: &str, path: &str) -> (u16, String) {
     io.read_to_string(&mut answer).await.expect("an answer in text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
     let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
-    (code, if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() })
+    (
+        code,
+        if head.to_ascii_lowercase().contains("transfer-encoding: chunked") { unchunk(body) } else { body.to_owned() },
+    )
 }
 
 fn unchunk(mut body: &str) -> String {

@@ -78,7 +78,11 @@ pub fn refusal(code: u32, message: &str) -> Response<()> {
 /// Fields that hold a gRPC status.
 pub fn status(code: u32, message: &str) -> HeaderMap {
     let code = code.to_string();
-    if message.is_empty() { fields(&[("grpc-status", &code)]) } else { fields(&[("grpc-status", &code), ("grpc-message", message)]) }
+    if message.is_empty() {
+        fields(&[("grpc-status", &code)])
+    } else {
+        fields(&[("grpc-status", &code), ("grpc-message", message)])
+    }
 }
 
 /// Fields in this order.

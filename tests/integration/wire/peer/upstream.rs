@@ -103,7 +103,11 @@ impl Upstream {
     }
 
     /// As `with`, on a socket that already listens.
-    pub fn on<F>(listener: UnixListener, settings: &Settings, script: impl Fn(Call) -> F + Clone + Send + 'static) -> Self
+    pub fn on<F>(
+        listener: UnixListener,
+        settings: &Settings,
+        script: impl Fn(Call) -> F + Clone + Send + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
