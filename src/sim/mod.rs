@@ -16,6 +16,7 @@ mod exec;
 mod image;
 mod image_service;
 mod intake;
+pub mod kubelet;
 mod options;
 mod runtime;
 mod runtime_service;

@@ -5,6 +5,7 @@ mod images;
 mod life;
 mod lists;
 mod refusals;
+mod script;
 mod waits;
 
 use std::collections::HashMap;
@@ -56,6 +57,10 @@ impl Sim {
             serving,
             directory,
         }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("sim.sock")
     }
 
     async fn pull(&mut self, name: &str) -> String {

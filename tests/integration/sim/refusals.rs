@@ -120,7 +120,7 @@ async fn what_is_missing_or_malformed_is_named() {
 async fn methods_that_the_runtime_does_not_have_are_unimplemented() {
     let sim = Sim::start();
     // `Version`'s messages serve for any method: both sides of this one are unknown.
-    let mut grpc = tonic::client::Grpc::new(dial(&sim.directory.path().join("sim.sock")));
+    let mut grpc = tonic::client::Grpc::new(dial(&sim.socket()));
     grpc.ready().await.unwrap();
     let path = http::uri::PathAndQuery::from_static("/runtime.v1.RuntimeService/CheckpointContainer");
     let codec = tonic_prost::ProstCodec::<VersionRequest, VersionResponse>::default();
