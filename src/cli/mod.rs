@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod demo;
 mod serve;
 
 use std::process::ExitCode;
@@ -18,6 +19,8 @@ struct Cli {
 enum Command {
     /// Stand between the kubelet and the runtime
     Serve(serve::Args),
+    /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
+    Demo(demo::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -25,5 +28,6 @@ enum Command {
 pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(&args),
     }
 }

@@ -2,7 +2,7 @@
 //! kubelet uses, over a unix socket.
 //!
 //! It promises that a script always makes the same calls, and that it checks what comes back: a state, an address, an
-//! output or an event that is not what the kubelet would need is an error. It expects what [`super::Runtime`] does,
+//! output or an event that is not what the kubelet would need is an error. Pods of others do not disturb it. It expects what [`super::Runtime`] does,
 //! events and images among it. It starts nothing by itself: whoever drives it decides when a pod is run.
 
 mod pod;
@@ -157,9 +157,11 @@ impl Kubelet {
 
     /// The list of everything, every second: the kubelet's pod lifecycle event generator.
     async fn relist(&mut self, pods: usize, containers: usize) -> Result<(), Failure> {
-        let seen = call!(self.pods.list_pod_sandbox(ListPodSandboxRequest::default())).items.len();
+        let all = call!(self.pods.list_pod_sandbox(ListPodSandboxRequest::default())).items;
+        let seen = all.iter().filter(|item| pod::is_member(&item.labels)).count();
         expect("list_pod_sandbox", seen == pods, || format!("{seen} sandboxes instead of {pods}"))?;
-        let seen = call!(self.pods.list_containers(ListContainersRequest::default())).containers.len();
+        let all = call!(self.pods.list_containers(ListContainersRequest::default())).containers;
+        let seen = all.iter().filter(|item| pod::is_member(&item.labels)).count();
         expect("list_containers", seen == containers, || format!("{seen} containers instead of {containers}"))
     }
 
@@ -234,9 +236,11 @@ impl Kubelet {
         }
         self.node_status().await?;
         let stats = call!(self.pods.list_pod_sandbox_stats(ListPodSandboxStatsRequest::default())).stats;
-        expect("list_pod_sandbox_stats", stats.len() == 1, || format!("{} pods", stats.len()))?;
+        let seen = stats.iter().filter_map(|s| s.attributes.as_ref()).filter(|a| a.id == sandbox).count();
+        expect("list_pod_sandbox_stats", seen == 1, || format!("{seen} of the pod"))?;
         let stats = call!(self.pods.list_container_stats(ListContainerStatsRequest::default())).stats;
-        expect("list_container_stats", stats.len() == ids.len(), || format!("{} containers", stats.len()))?;
+        let seen = stats.iter().filter_map(|s| s.attributes.as_ref()).filter(|a| ids.contains(&a.id)).count();
+        expect("list_container_stats", seen == ids.len(), || format!("{seen} of the pod's containers"))?;
         call!(self.images.image_fs_info(ImageFsInfoRequest {}));
         call!(self.pods.pod_sandbox_stats(PodSandboxStatsRequest { pod_sandbox_id: sandbox.to_owned() }));
         call!(self.pods.container_stats(ContainerStatsRequest { container_id: ids[0].clone() }));
@@ -309,7 +313,9 @@ impl Kubelet {
             let event = event.map_err(|status| failed(METHOD, status))?.flatten();
             let Some(event) = event else { break };
             let what = event.container_event_type();
-            seen.push((event.container_id, what));
+            if event.container_id == sandbox || ids.contains(&event.container_id) {
+                seen.push((event.container_id, what));
+            }
         }
         expect(METHOD, seen.len() == expected, || format!("{} events instead of {expected}", seen.len()))?;
         for id in ids.iter().map(String::as_str).chain([sandbox]) {

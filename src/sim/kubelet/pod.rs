@@ -49,6 +49,11 @@ fn labels() -> HashMap<String, String> {
     map(&[("io.kubernetes.pod.name", NAME), ("io.kubernetes.pod.namespace", NAMESPACE), ("io.kubernetes.pod.uid", UID)])
 }
 
+/// Whether something with these labels belongs to the pod.
+pub(super) fn is_member(labels: &HashMap<String, String>) -> bool {
+    labels.get("io.kubernetes.pod.uid").is_some_and(|uid| uid == UID)
+}
+
 /// The pod's sandbox; each attempt is another sandbox of the same pod.
 pub(super) fn sandbox(attempt: u32) -> PodSandboxConfig {
     let mut all = labels();
