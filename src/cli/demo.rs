@@ -107,6 +107,8 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
             outcome = drive(kubelet, args.once, notes) => outcome,
             () = stop.cancelled() => Ok(()),
         };
+        // The kubelet hangs up first: what it left open ends as its doing, not as crihook's.
+        sleep(PACE).await;
         drain.start();
         outcome
     };
