@@ -6,10 +6,12 @@
 //! is below what the records hold.
 mod peer;
 
+mod metadata;
+mod accounting;
 mod endpoints;
 mod goaway;
+mod latency;
 mod lost;
-mod metadata;
 mod methods;
 mod resets;
 mod retry;

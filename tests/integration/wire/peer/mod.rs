@@ -7,6 +7,7 @@ pub mod exposition;
 pub mod frames;
 pub mod grpc;
 mod probe;
+pub mod shares;
 pub mod process;
 pub mod record;
 pub mod stand;

@@ -67,6 +67,13 @@ impl Crihook {
         crihook
     }
 
+    /// As `serving_as`, for a command that runs crihook under strace.
+    pub async fn traced(command: Command) -> Self {
+        let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+        assert!(found.is_ok_and(|status| status.success()), "this test needs strace (Debian's package of that name)");
+        Self::serving_as(command).await
+    }
+
     /// What it wrote to standard error so far.
     pub fn log(&self) -> Vec<String> {
         self.lines.lock().expect("no panic while it is held").clone()
