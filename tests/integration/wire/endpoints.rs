@@ -13,8 +13,8 @@ fn lines(asked: &[Asked]) -> Vec<&str> {
 }
 
 async fn with_image_endpoint(scheme: &str) -> Stand {
-    Stand::through_with(|command, dir| {
-        command.args(["--image-endpoint", &format!("{scheme}{}", dir.join("images.sock").display())]);
+    Stand::through_with(|flags, dir| {
+        flags.set("--image-endpoint", format!("{scheme}{}", dir.join("images.sock").display()));
     })
     .await
 }

@@ -175,7 +175,7 @@ async fn a_call_that_reaches_no_runtime_is_overhead_and_nothing_else() {
 #[tokio::test]
 async fn dialling_shows_in_overhead_and_in_the_first_call_only() {
     let stand = Stand::empty();
-    let inner = process::serve(stand.dir());
+    let inner = process::serve(stand.dir()).command();
     let mut traced = std::process::Command::new("strace");
     let inject = format!("inject=connect:delay_enter={}", DELAY.as_micros());
     // -D: crihook stays this process's child, and the tracer ends with it.

@@ -8,6 +8,9 @@ mod peer;
 
 mod metadata;
 mod accounting;
+mod bad_bytes;
+mod bad_paths;
+mod ending;
 mod endpoints;
 mod goaway;
 mod latency;

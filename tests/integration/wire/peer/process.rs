@@ -1,4 +1,6 @@
 //! A running crihook: its process, its log and its metrics.
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -19,19 +21,47 @@ pub struct Crihook {
     reader: Option<std::thread::JoinHandle<()>>,
 }
 
-/// `crihook serve` with everything under `dir`; nothing of the caller's environment that crihook reads.
-pub fn serve(dir: &Path) -> Command {
-    let mut command = bare();
-    let at = |name: &str| dir.join(name).into_os_string();
-    command
-        .arg("serve")
-        .args(["--metrics-addr".into(), "127.0.0.1:0".into(), "--listen".into(), at("front.sock")])
-        .args(["--runtime-endpoint".into(), at("runtime.sock"), "--admin-socket".into(), at("admin.sock")])
-        .args(["--hooks-dir".into(), at("hooks.d"), "--state-dir".into(), at("state")]);
-    command
+/// `crihook serve` with everything under `dir`.
+pub fn serve(dir: &Path) -> Flags {
+    let mut flags = Flags(BTreeMap::new());
+    flags
+        .set("--listen", dir.join("front.sock"))
+        .set("--runtime-endpoint", dir.join("runtime.sock"))
+        .set("--metrics-addr", "127.0.0.1:0")
+        .set("--admin-socket", dir.join("admin.sock"))
+        .set("--hooks-dir", dir.join("hooks.d"))
+        .set("--state-dir", dir.join("state"));
+    flags
 }
 
-/// `crihook` without arguments.
+/// The flags of `crihook serve`, each at most once.
+pub struct Flags(BTreeMap<&'static str, OsString>);
+
+impl Flags {
+    /// Sets a flag, in place of what it was before.
+    pub fn set(&mut self, flag: &'static str, value: impl Into<OsString>) -> &mut Self {
+        self.0.insert(flag, value.into());
+        self
+    }
+
+    /// Leaves a flag out.
+    pub fn without(&mut self, flag: &str) -> &mut Self {
+        self.0.remove(flag);
+        self
+    }
+
+    /// The whole command.
+    pub fn command(&self) -> Command {
+        let mut command = bare();
+        command.arg("serve");
+        for (flag, value) in &self.0 {
+            command.arg(flag).arg(value);
+        }
+        command
+    }
+}
+
+/// `crihook` without arguments, and without what the caller's environment would tell it.
 pub fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crihook"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRIHOOK_")) {

@@ -4,12 +4,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use std::process::Command;
 
 use tempfile::TempDir;
 
 use super::probe::Probed;
-use super::process::{self, Crihook};
+use super::process::{self, Crihook, Flags};
 
 /// Nothing here waits longer for anything; a script that hangs fails by it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,17 +39,17 @@ impl Stand {
 
     /// A crihook stands between them.
     pub async fn through() -> Self {
-        Self::through_with(|_, _| {}).await
+        Self::through_with(|_, _| ()).await
     }
 
-    /// As `through`, with more or other flags; these get the directory too.
-    pub async fn through_with(flags: impl FnOnce(&mut Command, &Path)) -> Self {
+    /// As `through`, with other flags; what changes them gets the directory too.
+    pub async fn through_with(change: impl FnOnce(&mut Flags, &Path)) -> Self {
         let stand = Self::empty();
-        let mut command = process::serve(stand.dir());
-        flags(&mut command, stand.dir());
+        let mut flags = process::serve(stand.dir());
+        change(&mut flags, stand.dir());
         // crihook asks the runtime for its version on a connection of its own. It finds a stand-in that goes on answering there,
         // so that the scripted runtime sees the client's calls and connections only.
-        let (crihook, probed) = tokio::join!(Crihook::serving_as(command), Probed::start(&stand.upstream));
+        let (crihook, probed) = tokio::join!(Crihook::serving_as(flags.command()), Probed::start(&stand.upstream));
         Self { crihook: Some(crihook), _probed: Some(probed), ..stand }
     }
 
