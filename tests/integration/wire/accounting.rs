@@ -74,7 +74,11 @@ async fn assert_recorded(crihook: &Crihook, method: &str, expected: &[(&str, u64
         let page = crihook.metrics().await;
         let seen = codes(&page, method);
         let in_flight = page.sum("crihook_cri_requests_in_flight", &[("method", method)]);
-        if seen.values().sum::<u64>() >= expected.values().sum() && in_flight.abs() < 0.5 { Ok(page) } else { Err((seen, in_flight)) }
+        if seen.values().sum::<u64>() >= expected.values().sum() && in_flight.abs() < 0.5 {
+            Ok(page)
+        } else {
+            Err((seen, in_flight))
+        }
     })
     .await;
     assert_eq!(codes(&page, method), expected, "{method}");
@@ -189,7 +193,10 @@ async fn a_call_is_in_flight_while_it_lasts_and_connections_are_counted_on_both_
         until(&format!("{open} in flight, {sides} connections"), || async {
             let page = crihook.metrics().await;
             let gauges = [
-                page.sum("crihook_cri_requests_in_flight", &[("service", "runtime.v1.RuntimeService"), ("method", "ExecSync")]),
+                page.sum(
+                    "crihook_cri_requests_in_flight",
+                    &[("service", "runtime.v1.RuntimeService"), ("method", "ExecSync")],
+                ),
                 page.sum("crihook_cri_connections", &[("side", "downstream")]),
                 page.sum("crihook_cri_connections", &[("side", "upstream")]),
             ];
@@ -314,7 +321,9 @@ async fn the_metrics_page_is_what_prometheus_expects() {
         assert_eq!(format!("{:?}", &bounds[..1]), "[5e-5]", "{name}");
         assert_eq!(format!("{:?}", &bounds[bounds.len() - 2..]), "[600.0, inf]", "{name}");
     }
-    for name in ["crihook_upstream_up", "crihook_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes"] {
+    for name in
+        ["crihook_upstream_up", "crihook_build_info", "process_cpu_seconds_total", "process_resident_memory_bytes"]
+    {
         assert!(page.all(name).count() == 1, "{name} is there");
     }
     assert!(page.sum("crihook_upstream_up", &[]) > 0.5);

@@ -3,7 +3,6 @@
 //! Every test makes one delay and looks where it went. The delays are long against what a busy machine adds, and the bounds are wide.
 use std::time::Duration;
 
-
 use super::peer::frames::{self, Wire};
 use super::peer::grpc::{self, message, noise};
 use super::peer::record::{self, Body};

@@ -6,7 +6,6 @@
 //! is below what the records hold.
 mod peer;
 
-mod metadata;
 mod accounting;
 mod bad_bytes;
 mod bad_paths;
@@ -15,6 +14,7 @@ mod endpoints;
 mod goaway;
 mod latency;
 mod lost;
+mod metadata;
 mod methods;
 mod resets;
 mod retry;

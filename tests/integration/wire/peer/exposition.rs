@@ -51,7 +51,10 @@ impl Exposition {
         let fits = |have: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| have.get(*key).is_some_and(|held| held == value))
         };
-        self.samples.iter().filter(|(held, have, _)| held == name && fits(have)).fold(0.0, |sum, (_, _, value)| sum + value)
+        self.samples
+            .iter()
+            .filter(|(held, have, _)| held == name && fits(have))
+            .fold(0.0, |sum, (_, _, value)| sum + value)
     }
 
     /// The sample names that begin with `prefix`, with their labels and values.

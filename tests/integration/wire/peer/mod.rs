@@ -7,9 +7,9 @@ pub mod exposition;
 pub mod frames;
 pub mod grpc;
 mod probe;
-pub mod shares;
 pub mod process;
 pub mod record;
+pub mod shares;
 pub mod stand;
 pub mod upstream;
 

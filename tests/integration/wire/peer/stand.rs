@@ -4,7 +4,6 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-
 use tempfile::TempDir;
 
 use super::probe::Probed;
