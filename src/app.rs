@@ -323,7 +323,7 @@ async fn serve_metrics_later(admin: Admin, addr: SocketAddr) {
 
 async fn serve_admin_socket(admin: Admin, path: PathBuf, drain: Drain) {
     let bound = Listener::bind(&path).map_err(anyhow::Error::from);
-    let socket = bound.and_then(|bound| Ok((UnixListener::from_std(bound.accepting()?)?, bound)));
+    let socket = bound.and_then(|mut bound| Ok((UnixListener::from_std(bound.accepting()?)?, bound)));
     match socket {
         Ok((socket, _file)) => {
             tokio::select! {

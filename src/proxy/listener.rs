@@ -44,7 +44,7 @@ pub enum ListenError {
 /// A bound socket. Dropped, it takes its file with it, unless another has taken the path since.
 #[derive(Debug)]
 pub struct Listener {
-    socket: StdListener,
+    socket: Option<StdListener>,
     path: PathBuf,
     inode: u64,
 }
@@ -82,7 +82,7 @@ impl Listener {
         let listener = |socket: StdListener| {
             socket.set_nonblocking(true)?;
             let inode = fs::symlink_metadata(path)?.ino();
-            Ok(Self { socket, path: owned(), inode })
+            Ok(Self { socket: Some(socket), path: owned(), inode })
         };
         bound.and_then(listener).map_err(|error| ListenError::Io(owned(), error))
     }
@@ -93,12 +93,13 @@ impl Listener {
         &self.path
     }
 
-    /// Another handle to the same socket, to accept on.
+    /// The socket itself, to accept on. There is no other handle: once it is closed, clients are refused, and do not wait in a
+    /// queue that nobody looks at.
     ///
     /// # Errors
-    /// Fails if the process has no descriptor left.
-    pub fn accepting(&self) -> io::Result<StdListener> {
-        self.socket.try_clone()
+    /// Fails if it was handed over before.
+    pub fn accepting(&mut self) -> io::Result<StdListener> {
+        self.socket.take().ok_or_else(|| io::Error::other("it is accepted on already"))
     }
 
     /// Gives the socket's file the owner and mode of the runtime's, so that who may talk to the runtime may talk to
