@@ -13,6 +13,7 @@ mod proxy;
 mod wait;
 
 mod cleanup;
+mod deploy;
 mod errors;
 mod events;
 mod exec_url;
