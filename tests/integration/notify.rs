@@ -1,4 +1,4 @@
-//! What systemd hears from crihook (sd_notify(3)): that it accepts calls, that it is alive, that it is ending.
+//! What systemd hears from crihook by `sd_notify(3)`: that it accepts calls, that it is alive, that it is ending.
 
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::PathBuf;
