@@ -45,7 +45,10 @@ impl Sandbox {
             state: self.state().into(),
             created_at: self.created_at,
             // A stopped sandbox has given its address back.
-            network: self.ready.then(|| PodSandboxNetworkStatus { ip: self.ip.clone(), additional_ips: Vec::new() }),
+            network: Some(PodSandboxNetworkStatus {
+                ip: if self.ready { self.ip.clone() } else { String::new() },
+                additional_ips: Vec::new(),
+            }),
             linux: Some(LinuxPodSandboxStatus { namespaces: Some(Namespace { options: Some(options) }) }),
             labels: self.config.labels.clone(),
             annotations: self.config.annotations.clone(),

@@ -47,17 +47,19 @@ async fn a_sandbox_has_its_own_address_and_gives_it_back_when_stopped() {
     let mut addresses = Vec::new();
     for name in ["a", "b"] {
         let id = sim.sandbox(pod(name)).await;
-        addresses.push(ip(&mut sim, &id).await.expect("an address"));
+        addresses.push((ip(&mut sim, &id).await, id));
     }
-    assert_ne!(addresses[0], addresses[1]);
+    assert_ne!(addresses[0].0, addresses[1].0);
+    assert!(addresses.iter().all(|(ip, _)| ip.starts_with("10.88.")), "{addresses:?}");
     let on_host = LinuxSandboxSecurityContext {
         namespace_options: Some(NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() }),
     };
     let linux = LinuxPodSandboxConfig { security_context: Some(on_host), ..LinuxPodSandboxConfig::default() };
     let host = sim.sandbox(PodSandboxConfig { linux: Some(linux), ..pod("host") }).await;
-    assert_eq!(ip(&mut sim, &host).await.as_deref(), Some(""), "the host's addresses are not the pod's");
-    sim.pods.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: host.clone() }).await.unwrap();
-    assert_eq!(ip(&mut sim, &host).await, None);
+    assert_eq!(ip(&mut sim, &host).await, "", "the host's addresses are not the pod's");
+    let (_, stopped) = &addresses[0];
+    sim.pods.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: stopped.clone() }).await.unwrap();
+    assert_eq!(ip(&mut sim, stopped).await, "");
 }
 
 #[tokio::test]
@@ -67,14 +69,14 @@ async fn pods_get_addresses_of_the_cidr_that_the_kubelet_gives() {
     let request = UpdateRuntimeConfigRequest { runtime_config: Some(RuntimeConfig { network_config }) };
     sim.pods.update_runtime_config(request).await.unwrap();
     let id = sim.sandbox(pod("web")).await;
-    let ip = ip(&mut sim, &id).await.unwrap();
+    let ip = ip(&mut sim, &id).await;
     assert!(ip.starts_with("10.200."), "{ip}");
 }
 
-async fn ip(sim: &mut Sim, id: &str) -> Option<String> {
+async fn ip(sim: &mut Sim, id: &str) -> String {
     let request = PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: false };
     let status = sim.pods.pod_sandbox_status(request).await.unwrap().into_inner().status.unwrap();
-    status.network.map(|network| network.ip)
+    status.network.expect("known, if only as none").ip
 }
 
 #[tokio::test]
