@@ -82,7 +82,8 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
     let config = configure(directory.path(), args.metrics_addr)?;
 
     let (ended, sim) = (CancellationToken::new(), config.runtime_endpoint.clone());
-    let listener = UnixListener::bind(sim.path()).with_context(|| format!("cannot listen on {sim}"))?;
+    let listener =
+        UnixListener::bind(sim.path()).with_context(|| format!("cannot listen on {sim} (TMPDIR decides where)"))?;
     let mut options = Options::default();
     for (method, delay) in DELAYS {
         options = options.delay(method, delay)?;
