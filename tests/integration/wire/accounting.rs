@@ -168,8 +168,11 @@ async fn cancelled_reset_and_lost_calls_are_counted_once_each() {
 
     // The answer comes before the end of the request.
     call(&client, "Attach", "early").await;
-    let (pending, _) = begin(&client, "PortForward", "early", false).await;
-    drop(pending);
+    let mut request = grpc::request(&path("PortForward"));
+    request.headers_mut().extend(grpc::fields(&[("x-end", "early")]));
+    let mut unfinished = client.start(request, false).await.expect("a stream");
+    assert_eq!(within("the answer", unfinished.answer()).await.grpc_status(), Some("0"));
+    drop(unfinished);
     assert_recorded(crihook, "Attach", &[("OK", 1)]).await;
     assert_recorded(crihook, "PortForward", &[("OK", 1)]).await;
 

@@ -141,9 +141,20 @@ async fn a_restarted_runtime_fails_the_calls_in_flight_and_serves_the_next() {
             assert_unavailable(&within("the end of the call", call.answer()).await);
         }
         assert_unavailable(&call(&client).await);
-        let _again = Upstream::start(&stand.upstream, answer_ok);
+        let again = Upstream::start(&stand.upstream, answer_ok);
         assert_eq!(call(&client).await.grpc_status(), Some("0"));
+        drop(again);
+        seen_gone(&stand).await;
     }
+}
+
+/// Waits until crihook has seen the end of its connections to the runtime: a call that was sent before that is lost with them.
+async fn seen_gone(stand: &Stand) {
+    until("crihook has seen the end of its upstream connections", || async {
+        let open = stand.crihook().metrics().await.sum("crihook_cri_connections", &[("side", "upstream")]);
+        if open < 0.5 { Ok(()) } else { Err(open) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -159,12 +170,7 @@ async fn a_connection_that_breaks_while_idle_is_dialled_again_without_a_failed_c
             if upstream.open() == 0 { Ok(()) } else { Err(upstream.open()) }
         })
         .await;
-        // The side that closes is known to be gone before crihook has read of it; its count of connections tells when it has.
-        until("crihook has seen it", || async {
-            let open = stand.crihook().metrics().await.sum("crihook_cri_connections", &[("side", "upstream")]);
-            if open < 0.5 { Ok(()) } else { Err(open) }
-        })
-        .await;
+        seen_gone(&stand).await;
     }
 }
 
