@@ -173,8 +173,9 @@ impl Settings {
     /// # Errors
     /// Fails for unknown keys, wrong types and values that mean nothing.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        // A file of comments is no document, which a map cannot be read from.
-        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        // A file of comments is no document, which a map cannot be read from; one of `---` is an empty one.
+        let says_nothing = |line: &str| line.is_empty() || line == "---" || line.starts_with('#');
+        if text.lines().map(str::trim).all(says_nothing) {
             return Ok(Self::default());
         }
         serde_saphyr::from_str(text).map_err(|error| {
