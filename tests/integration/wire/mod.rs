@@ -8,12 +8,14 @@ mod peer;
 
 mod accounting;
 mod bad_bytes;
+mod bad_config;
 mod bad_paths;
 mod ending;
 mod endpoints;
 mod goaway;
 mod latency;
 mod lost;
+mod memory;
 mod metadata;
 mod methods;
 mod resets;

@@ -120,6 +120,20 @@ async fn data_sent_before_a_reset_by_the_runtime_arrives_before_it() {
     }
 }
 
+/// As much as the windows let through, and the reset right behind it.
+#[tokio::test]
+async fn much_data_sent_before_a_reset_by_the_runtime_arrives_before_it() {
+    let part = noise(6, 1_900_000);
+    let answers = same(async |stand| {
+        let before = |stream| [frames::response(stream), frames::data(stream, &part, false)].concat();
+        reset_after(stand, before, true).await
+    })
+    .await;
+    for ((answer, _), code) in answers.iter().zip(codes()) {
+        assert_eq!((answer.body.0.len(), &answer.end), (part.len(), &End::Reset(code)));
+    }
+}
+
 /// gRPC servers use NO_ERROR here; whatever they use arrives, and the answer is whole.
 #[tokio::test]
 async fn a_reset_after_a_whole_answer_leaves_the_answer_whole_and_arrives_with_its_code() {
@@ -194,7 +208,7 @@ async fn a_reset_by_the_client_arrives_with_its_code_whatever_was_sent_before() 
     }
 }
 
-/// Head, data and reset in one write.
+/// Head, data and reset in one write: as much data as a client may send before it has heard of any window.
 #[tokio::test]
 async fn data_sent_before_a_reset_by_the_client_arrives_before_it() {
     let record = same(async |stand| {
@@ -210,7 +224,7 @@ async fn data_sent_before_a_reset_by_the_client_arrives_before_it() {
         let mut record = Vec::new();
         for (stream, code) in (1..).step_by(2).zip(codes()) {
             let mut call = frames::request(stream, PATH, false);
-            call.extend(frames::data(stream, &noise(7, 30_000), false));
+            call.extend(frames::data(stream, &noise(7, 65_000), false));
             call.push(frames::reset(stream, code));
             client.send(&call).await;
             record.push(within("the call at the runtime", reports.recv()).await.expect("a report"));
@@ -219,7 +233,7 @@ async fn data_sent_before_a_reset_by_the_client_arrives_before_it() {
     })
     .await;
     for (asked, code) in record.iter().zip(codes()) {
-        assert_eq!((asked.body.0.len(), &asked.end), (30_000, &End::Reset(code)));
+        assert_eq!((asked.body.0.len(), &asked.end), (65_000, &End::Reset(code)));
     }
 }
 
