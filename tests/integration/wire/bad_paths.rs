@@ -71,10 +71,10 @@ async fn a_file_that_is_no_socket_is_refused_and_left_as_it_was() {
     assert_eq!(refused(&stand, &directory).await.0, Some(1));
     assert!(directory.is_dir());
     // A symlink is judged by itself: what it points to is never removed.
-    let link = stand.dir().join("link");
-    std::os::unix::fs::symlink(&path, &link).expect("a link");
-    assert_eq!(refused(&stand, &link).await.0, Some(1));
-    assert!(link.is_symlink() && path.exists());
+    let alias = stand.dir().join("link");
+    std::os::unix::fs::symlink(&path, &alias).expect("a link");
+    assert_eq!(refused(&stand, &alias).await.0, Some(1));
+    assert!(alias.is_symlink() && path.exists());
 }
 
 #[tokio::test]

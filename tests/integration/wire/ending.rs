@@ -64,7 +64,7 @@ async fn a_call_in_flight_at_sigterm_finishes_and_new_connections_are_refused() 
     }
 }
 
-/// What a client sees of it: GOAWAY with NO_ERROR, then the rest of its call, then the end of the connection.
+/// What a client sees of it: GOAWAY with `NO_ERROR`, then the rest of its call, then the end of the connection.
 #[tokio::test]
 async fn a_client_sees_goaway_and_then_the_rest_of_its_call() {
     let mut stand = Stand::through().await;
@@ -113,7 +113,7 @@ async fn a_second_signal_ends_it_at_once() {
     let (_upstream, _gate) = start(&stand);
     let client = Client::connect(&stand.front).await;
     let mut pending = client.start(grpc::request("/a.b/Held"), true).await.expect("a stream");
-    within("a head", pending.head()).await.expect("a head");
+    let _answer = within("a head", pending.head()).await.expect("a head");
     stand.crihook().signal(Signal::SIGTERM);
     draining(&stand).await;
     stand.crihook().signal(Signal::SIGTERM);
@@ -130,7 +130,7 @@ async fn streams_of_events_end_with_unavailable_when_the_drain_starts() {
     let mut stream_of_events = client.start(events, true).await.expect("a stream");
     let (mut answer, mut stream) = within("a head", stream_of_events.head()).await.expect("a head");
     let mut held = client.start(grpc::request("/a.b/Held"), true).await.expect("a stream");
-    within("a head", held.head()).await.expect("a head");
+    let _answer = within("a head", held.head()).await.expect("a head");
     stand.crihook().signal(Signal::SIGTERM);
     answer.end = within("the end of the stream", super::peer::record::drain(&mut stream, &mut answer.body)).await;
     assert_eq!(answer.grpc_status(), Some("14"), "{answer:?}");

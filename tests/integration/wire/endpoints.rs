@@ -1,4 +1,4 @@
-//! ImageService has an endpoint of its own when one is given; nothing else goes there.
+//! `ImageService` has an endpoint of its own when one is given; nothing else goes there.
 use super::peer::grpc::{self, message, methods};
 use super::peer::record::Asked;
 use super::peer::{Call, Client, Stand, Upstream, until};

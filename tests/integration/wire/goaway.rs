@@ -37,7 +37,7 @@ async fn goaway_after_two(stand: &Stand, code: u32) -> (Vec<Answer>, Answer) {
     let mut wire = wire.expect("four calls came");
     wire.send(&[frames::goaway(3, code)]).await;
     let mut refused = Vec::new();
-    for call in pending.split_off(2).iter_mut() {
+    for call in &mut pending.split_off(2) {
         refused.push(within("the refusal", call.answer()).await);
     }
     // The connection goes on for what the GOAWAY covers; new calls go to a new one meanwhile.

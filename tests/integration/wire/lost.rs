@@ -85,7 +85,7 @@ async fn a_runtime_that_breaks_the_protocol_gives_unavailable() {
     }
 }
 
-/// GOAWAY that covers the call, with and without an error, and then the end: it may have been done, so no REFUSED_STREAM.
+/// GOAWAY that covers the call, with and without an error, and then the end: it may have been done, so no `REFUSED_STREAM`.
 #[tokio::test]
 async fn a_runtime_that_says_goaway_and_closes_gives_unavailable_for_what_it_may_have_done() {
     for code in [0, 2, 11] {

@@ -98,6 +98,48 @@ async fn odd_calls(stand: &Stand, rounds: usize) {
     }
 }
 
+/// No message is held whole: what nobody takes stays with whoever sends it.
+#[tokio::test]
+async fn large_messages_that_nobody_reads_are_not_held() {
+    let stand = Stand::through().await;
+    let settings = upstream::Settings { window: Some(1000), ..Default::default() };
+    let large = bytes::Bytes::from(vec![7; 64 << 20]);
+    let answer = large.clone();
+    let (here, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let _upstream = Upstream::with(&stand.upstream, &settings, move |mut call: Call| {
+        let (answer, here) = (answer.clone(), here.clone());
+        async move {
+            here.send(()).expect("the test waits");
+            if call.asked.line.contains("Unread") {
+                call.gone().await;
+            } else {
+                call.answer(grpc::response(), answer, grpc::status(0, ""));
+                super::peer::record::drain(&mut call.body, &mut call.asked.body).await;
+            }
+        }
+    });
+    let client = Client::with_window(&stand.front, 1000).await.expect("a connection");
+    let before = stand.crihook().resident();
+    let mut pending = Vec::new();
+    for path in ["/a.b/Unread", "/a.b/Unanswered"] {
+        let mut call = client.start(grpc::request(path), false).await.expect("a stream");
+        call.send.send_data(large.clone(), true).expect("open");
+        within("the call at the runtime", arrivals.recv()).await;
+        pending.push(call);
+    }
+    let (_, _unread) = within("a head", pending[1].head()).await.expect("a head");
+    // Other calls pass, so all that can move has moved.
+    let small = Client::connect(&stand.front).await;
+    for _ in 0..20 {
+        let mut other = small.start(grpc::request("/a.b/Unanswered"), true).await.expect("a stream");
+        within("the call at the runtime", arrivals.recv()).await;
+        let (_, mut stream) = within("a head", other.head()).await.expect("a head");
+        super::peer::record::take(&mut stream, 100_000).await.expect("the beginning of the answer");
+    }
+    let after = stand.crihook().resident();
+    assert!(after < before + (32 << 20), "{before} bytes became {after} while 128 MiB waited");
+}
+
 /// Open descriptors by what they are, to see what is left over.
 fn descriptors(pid: u32) -> BTreeMap<String, usize> {
     let mut kinds = BTreeMap::new();

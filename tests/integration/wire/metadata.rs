@@ -141,10 +141,16 @@ async fn statuses_with_details_pass_unchanged_in_trailers_and_trailers_only() {
     assert_eq!(answer.fields.get("grpc-status-details-bin"), Some(DETAILS));
 }
 
+/// Two digits a byte.
+fn hexadecimal(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
 #[tokio::test]
 async fn a_status_message_of_100_kib_passes_whole_in_trailers_and_in_trailers_only() {
     fn long() -> String {
-        noise(11, 50 << 10).iter().map(|byte| format!("{byte:02x}")).collect()
+        hexadecimal(&noise(11, 50 << 10))
     }
     let (_, answer) = same(async |stand| {
         exchange(stand, version(), |call| call.answer(grpc::response(), message(0, b"x"), grpc::status(13, &long())))
@@ -164,8 +170,7 @@ async fn metadata_of_60_kib_passes_whole_in_all_three_places() {
     fn big() -> HeaderMap {
         let mut map = HeaderMap::new();
         for index in 0..60 {
-            let value: String = noise(index, 512).iter().map(|byte| format!("{byte:02x}")).collect();
-            map.append("x-part", value.parse().expect("hexadecimal"));
+            map.append("x-part", hexadecimal(&noise(index, 512)).parse().expect("a header's value"));
         }
         map
     }
@@ -231,8 +236,7 @@ async fn other_request_lines_pass_unchanged() {
             client.send(&call).await;
             client.read_request(stream).await;
         }
-        let asked = upstream.asked().clone();
-        asked
+        upstream.asked().clone()
     })
     .await;
     assert_eq!(record.len(), lines.len());

@@ -1,4 +1,4 @@
-//! RST_STREAM arrives with its code, from either side, at any moment, and after the data that was sent before it.
+//! `RST_STREAM` arrives with its code, from either side, at any moment, and after the data that was sent before it.
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
@@ -134,7 +134,7 @@ async fn much_data_sent_before_a_reset_by_the_runtime_arrives_before_it() {
     }
 }
 
-/// gRPC servers use NO_ERROR here; whatever they use arrives, and the answer is whole.
+/// gRPC servers use `NO_ERROR` here; whatever they use arrives, and the answer is whole.
 #[tokio::test]
 async fn a_reset_after_a_whole_answer_leaves_the_answer_whole_and_arrives_with_its_code() {
     let answers = same(async |stand| {

@@ -1,7 +1,7 @@
 //! A client that resends silently never has a call done twice, whatever the runtime does to its connections.
 //!
 //! gRPC's rule of transparent retry (gRFC A6): a call is sent again without anybody's knowledge when the stream was refused
-//! (REFUSED_STREAM) or lies above a GOAWAY's last stream. So either of them, said of a call that the runtime did do, would do it twice.
+//! (`REFUSED_STREAM`) or lies above a GOAWAY's last stream. So either of them, said of a call that the runtime did do, would do it twice.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -154,7 +154,7 @@ async fn the_runtime_may_end_first_and_the_rest_of_the_request_still_arrives() {
     assert_eq!(answer.grpc_status(), Some("0"));
 }
 
-/// gRPC servers that have answered early say so with RST_STREAM(NO_ERROR) after the end of the response (RFC 9113 §8.1).
+/// gRPC servers that have answered early say so with `RST_STREAM(NO_ERROR)` after the end of the response (RFC 9113 §8.1).
 #[tokio::test]
 async fn an_answer_before_the_end_of_the_request_arrives_whole_and_its_reset_after_it() {
     let (answer, end) = same(async |stand| {

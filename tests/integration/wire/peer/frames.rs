@@ -16,7 +16,7 @@ pub const GOAWAY: u8 = 7;
 pub const WINDOW_UPDATE: u8 = 8;
 pub const CONTINUATION: u8 = 9;
 
-/// END_STREAM on DATA and HEADERS, ACK on SETTINGS and PING.
+/// `END_STREAM` on DATA and HEADERS, ACK on SETTINGS and PING.
 pub const FLAG_END: u8 = 1;
 const FLAG_END_HEADERS: u8 = 4;
 const FRAME_LIMIT: usize = 16_384;
@@ -43,7 +43,7 @@ impl Frame {
         matches!(self.kind, DATA | HEADERS) && self.flags & FLAG_END != 0
     }
 
-    /// The error code of RST_STREAM or GOAWAY.
+    /// The error code of `RST_STREAM` or GOAWAY.
     pub fn code(&self) -> u32 {
         let at = if self.kind == GOAWAY { 4 } else { 0 };
         u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
@@ -131,7 +131,7 @@ pub fn data(stream: u32, bytes: &[u8], end: bool) -> Vec<Frame> {
     (0..count).map(|i| Frame::new(DATA, u8::from(end && i + 1 == count), stream, part(i))).collect()
 }
 
-/// RST_STREAM.
+/// `RST_STREAM`.
 pub fn reset(stream: u32, code: u32) -> Frame {
     Frame::new(RST_STREAM, 0, stream, code.to_be_bytes())
 }
@@ -147,7 +147,7 @@ pub fn settings(list: &[(u16, u32)]) -> Frame {
     Frame::new(SETTINGS, 0, 0, payload)
 }
 
-/// WINDOW_UPDATE; stream 0 is the connection.
+/// `WINDOW_UPDATE`; stream 0 is the connection.
 pub fn window(stream: u32, by: u32) -> Frame {
     Frame::new(WINDOW_UPDATE, 0, stream, by.to_be_bytes())
 }

@@ -170,11 +170,6 @@ impl Crihook {
         self.child.try_wait().expect("the process can be waited for").is_none()
     }
 
-    /// Number of open file descriptors.
-    pub fn descriptors(&self) -> usize {
-        std::fs::read_dir(self.proc("fd")).expect("own child's descriptors").count()
-    }
-
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(self.proc("status")).expect("own child's status");

@@ -59,11 +59,11 @@ impl fmt::Debug for Body {
 /// How one direction ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// END_STREAM with the last bytes, or with the headers.
+    /// `END_STREAM` with the last bytes, or with the headers.
     Stream,
-    /// END_STREAM with fields of its own.
+    /// `END_STREAM` with fields of its own.
     Trailers(Fields),
-    /// RST_STREAM with this code.
+    /// `RST_STREAM` with this code.
     Reset(u32),
     /// A GOAWAY that names this stream as not processed.
     GoneAway(u32),

@@ -10,7 +10,7 @@ use super::probe::Probed;
 use super::process::{self, Crihook, Flags};
 
 /// Nothing here waits longer for anything; a script that hangs fails by it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A directory, and in it perhaps a crihook.
 pub struct Stand {
@@ -87,10 +87,8 @@ pub async fn same<R: PartialEq + Debug>(script: impl AsyncFn(&Stand) -> R) -> R 
 
 /// Waits for `what`, but not for ever.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {PATIENCE:?}"),
-    }
+    let waited = tokio::time::timeout(PATIENCE, future).await;
+    waited.unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
 }
 
 /// Asks again until the answer is good; the last bad one is told when patience ends.
