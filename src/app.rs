@@ -114,7 +114,7 @@ impl App {
         self.prepare_directories();
         let (heartbeat, mut ended) = self.start_data_path()?;
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
-        tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone()));
+        tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
         self.start_admin(runtime, &heartbeat);
         tracing::info!(
             listen = %self.config.listen,
@@ -284,11 +284,15 @@ async fn check_heartbeat(heartbeat: &Heartbeat, checks: &mut Checks) {
 }
 
 /// Keeps `crihook_upstream_up` true, and the socket's file like the runtime's once there is one.
-async fn probe(runtime: Runtime, up: IntGauge, config: Config) {
+async fn probe(runtime: Runtime, up: IntGauge, config: Config, drain: Drain) {
     let (mut ticks, mut imitated, mut last) = (interval(PROBE_EVERY), false, None);
     loop {
         ticks.tick().await;
         let found = runtime.version(PROBE_LIMIT).await;
+        if drain.is_draining() {
+            // The socket's file may be gone by now, and nobody calls any more.
+            return;
+        }
         up.set(i64::from(found.is_ok()));
         if last != Some(found.is_ok()) {
             match &found {

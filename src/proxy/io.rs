@@ -18,6 +18,8 @@ use tokio::net::UnixStream;
 
 /// Bytes that are gathered before they are written without waiting for the end of the round.
 const GATHER: usize = 64 * 1024;
+/// What is asked for when little is expected: safe code must zero what it reads into, which costs more than reading a small frame.
+const ASK: usize = 1024;
 /// What an idle connection keeps.
 const KEEP: usize = 4 * 1024;
 /// How much of what a peer sent first is kept, to say what it was if it is no HTTP/2.
@@ -34,6 +36,8 @@ struct Inner {
     first: Vec<u8>,
     /// The peer takes no more. What it sent before is still read; after that, reading fails too.
     broken: bool,
+    /// How much to ask for at the next read.
+    ask: usize,
 }
 
 impl Inner {
@@ -76,10 +80,11 @@ impl Inner {
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut ready = ready!(self.socket.poll_read_ready(cx))?;
-            let free = buf.initialize_unfilled();
-            let asked = free.len();
+            let asked = self.ask.min(buf.remaining());
+            let free = buf.initialize_unfilled_to(asked);
             match ready.try_io(|socket| socket.get_ref().read(free)) {
                 Ok(Ok(read)) => {
+                    self.ask = if read == asked { usize::MAX } else { ASK };
                     // A stream socket that gave less than was asked for is empty: the next read would only say so.
                     if 0 < read && read < asked {
                         ready.clear_ready();
@@ -100,6 +105,10 @@ impl Inner {
 
     fn put(&mut self, bytes: &[u8]) -> usize {
         if !self.broken {
+            if self.out.is_empty() && bytes.len() > KEEP {
+                // A large frame seldom comes alone: one allocation for all that will be gathered.
+                self.out.reserve(GATHER + bytes.len());
+            }
             self.out.extend_from_slice(bytes);
         }
         bytes.len()
@@ -128,7 +137,7 @@ fn watch(socket: StdStream, interest: Interest) -> io::Result<AsyncFd<StdStream>
 /// Fails if the reactor does not take it.
 pub fn gather(socket: UnixStream) -> io::Result<(Gathered, Flusher)> {
     let socket = watch(socket.into_std()?, Interest::READABLE)?;
-    let inner = Inner { socket, room: None, out: BytesMut::new(), first: Vec::new(), broken: false };
+    let inner = Inner { socket, room: None, out: BytesMut::new(), first: Vec::new(), broken: false, ask: ASK };
     let inner = Rc::new(RefCell::new(inner));
     Ok((Gathered(Rc::clone(&inner)), Flusher(inner)))
 }
