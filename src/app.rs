@@ -127,6 +127,8 @@ impl App {
         tokio::spawn(watchdog(heartbeat));
 
         tokio::select! {
+            // First: without clients the data path ends as soon as a drain starts.
+            biased;
             () = self.drain.draining().cancelled() => {}
             ended = &mut ended => return ended.context("the data path is gone")?,
         }

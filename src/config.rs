@@ -83,7 +83,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, String> {
         humantime::parse_duration(text)
             .map(Self)
-            .map_err(|error| format!("`{text}` is not a duration ({error}); write one as 90s, 10m or 1h30m"))
+            .map_err(|_| format!("`{text}` is not a duration with its unit; write one as 90s, 10m or 1h30m"))
     }
 }
 

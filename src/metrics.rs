@@ -29,9 +29,8 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 pub fn registry() -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let info = IntGauge::with_opts(
-        Opts::new("crihook_build_info", "Always 1; the labels say which build is running.")
-            .const_label("version", env!("CARGO_PKG_VERSION"))
-            .const_label("revision", option_env!("CRIHOOK_REVISION").unwrap_or("unknown")),
+        Opts::new("crihook_build_info", "Always 1; the label says which version is running.")
+            .const_label("version", env!("CARGO_PKG_VERSION")),
     )?;
     info.set(1);
     registry.register(Box::new(info))?;
