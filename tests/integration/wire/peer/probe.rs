@@ -1,19 +1,18 @@
 //! The answer to crihook's own question, whether the runtime is there.
 use std::path::Path;
 
+use tokio::net::UnixListener;
 use tokio::task::JoinSet;
 
 use super::grpc::{self, message};
 use super::stand::within;
-use super::upstream;
 
 /// A runtime for crihook's own connection only. It answers every call on it with an empty message until it is dropped.
 pub struct Probed(#[expect(dead_code, reason = "the connection lives as long as its task")] JoinSet<()>);
 
 impl Probed {
-    /// Listens at `path` until crihook has asked, then leaves the path to others.
-    pub async fn start(path: &Path) -> Self {
-        let listener = upstream::bind(path);
+    /// Waits at `listener`, bound to `path` before crihook was started, until crihook has asked; then leaves the path to others.
+    pub async fn start(listener: UnixListener, path: &Path) -> Self {
         let (io, _) = within("crihook's own connection", listener.accept()).await.expect("a connection");
         std::fs::remove_file(path).expect("the socket is still there");
         drop(listener);

