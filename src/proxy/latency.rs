@@ -30,14 +30,14 @@ pub enum Phase {
     Client,
 }
 
-/// How long a call was in each phase.
+/// How long a call spent where.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shares {
-    /// See [`Phase::Overhead`].
+    /// crihook itself: dialling, decoding, queueing, relaying.
     pub overhead: Duration,
-    /// See [`Phase::Upstream`].
+    /// The runtime.
     pub upstream: Duration,
-    /// See [`Phase::Client`].
+    /// A client that writes its request or reads its answer slowly.
     pub client: Duration,
     /// Waiting for blocking hooks.
     pub hooks: Duration,
@@ -159,7 +159,7 @@ impl Recorder {
         Self { metrics, methods: [const { OnceCell::new() }; Method::COUNT], observer }
     }
 
-    /// Starts the stopwatch of a call that was first seen at `now`, in [`Phase::Overhead`].
+    /// Starts the stopwatch of a call that was first seen at `now`, on crihook's own account.
     #[must_use]
     pub fn begin(&self, method: Method, now: Instant) -> Rc<Stopwatch> {
         let metrics = Rc::clone(self.methods[method.index()].get_or_init(|| Rc::new(self.resolve(method))));
