@@ -19,6 +19,7 @@ mod lost;
 mod memory;
 mod metadata;
 mod methods;
+mod mixture;
 mod readiness;
 mod resets;
 mod retry;
