@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,11 +22,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 use crate::metrics;
 
 /// A client sends its request's head within this time.
 const HEAD: Duration = Duration::from_secs(10);
+/// A client that keeps its connection alive opens another one after this time. Prometheus does so without a word.
+const STAY: Duration = Duration::from_mins(5);
+/// Clients at once, on each of the two sockets: scrapers that never read must not use up the descriptors that calls need.
+const CLIENTS: usize = 64;
+/// Between two tries to accept when the system has no room.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An answer that `app` gives when asked: lines of a report, and whether all is well.
 pub type Report = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Checks> + Send>> + Send + Sync>;
@@ -48,6 +57,24 @@ impl Checks {
         }
         let (status, verdict) = if well { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ok") };
         text(status, format!("{body}{verdict}\n"))
+    }
+}
+
+/// A socket that clients come from.
+pub trait Accept: Send + Sync {
+    /// Waits for the next one.
+    fn client(&self) -> impl Future<Output = io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>> + Send;
+}
+
+impl Accept for TcpListener {
+    async fn client(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+        self.accept().await.map(|(client, _)| client)
+    }
+}
+
+impl Accept for UnixListener {
+    async fn client(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
+        self.accept().await.map(|(client, _)| client)
     }
 }
 
@@ -86,43 +113,41 @@ impl Admin {
         }
     }
 
-    async fn serve_client(self, client: impl AsyncRead + AsyncWrite + Unpin) {
+    async fn serve_client(self, client: impl AsyncRead + AsyncWrite + Unpin, _place: OwnedSemaphorePermit) {
         let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
         let served = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(client), service)
-            .await;
-        if let Err(error) = served {
-            tracing::debug!(%error, "a client of the metrics address hung up");
+            .serve_connection(TokioIo::new(client), service);
+        match timeout(STAY, served).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "a client of the metrics address hung up"),
+            Err(_) => tracing::debug!("a client of the metrics address has stayed too long; hung up"),
         }
     }
 
-    /// Serves the metrics address for as long as the task lives.
-    pub async fn serve_tcp(self, listener: TcpListener) {
-        loop {
-            match listener.accept().await {
-                Ok((client, _)) => drop(tokio::spawn(self.clone().serve_client(client))),
-                Err(error) => pause(&error).await,
+    /// Serves a socket for as long as the task lives.
+    pub async fn serve(self, listener: impl Accept) {
+        let places = Arc::new(Semaphore::new(CLIENTS));
+        let mut failing = false;
+        // Never closed, so there is always a place to wait for.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match listener.client().await {
+                Ok(client) => {
+                    failing = false;
+                    tokio::spawn(self.clone().serve_client(client, place));
+                }
+                Err(error) => {
+                    // The pending client stays in the queue when descriptors run out, so trying at once would spin.
+                    if !failing {
+                        tracing::error!("cannot accept clients of the metrics address or the admin socket: {error}");
+                    }
+                    failing = true;
+                    sleep(PAUSE).await;
+                }
             }
         }
     }
-
-    /// Serves the admin socket for as long as the task lives.
-    pub async fn serve_unix(self, listener: UnixListener) {
-        loop {
-            match listener.accept().await {
-                Ok((client, _)) => drop(tokio::spawn(self.clone().serve_client(client))),
-                Err(error) => pause(&error).await,
-            }
-        }
-    }
-}
-
-/// The pending client stays in the queue when descriptors run out, so trying at once would spin.
-async fn pause(error: &std::io::Error) {
-    tracing::warn!("cannot accept a client of the metrics address or the admin socket: {error}; trying again");
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

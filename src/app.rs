@@ -204,7 +204,7 @@ impl App {
                 if let Ok(addr) = listener.local_addr() {
                     tracing::info!(%addr, "metrics");
                 }
-                tokio::spawn(admin.clone().serve_tcp(listener));
+                tokio::spawn(admin.clone().serve(listener));
             }
             _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr))),
         }
@@ -324,7 +324,7 @@ async fn serve_metrics_later(admin: Admin, addr: SocketAddr) {
         }
     };
     tracing::info!(%addr, "metrics");
-    admin.serve_tcp(listener).await;
+    admin.serve(listener).await;
 }
 
 async fn serve_admin_socket(admin: Admin, path: PathBuf, drain: Drain) {
@@ -333,7 +333,7 @@ async fn serve_admin_socket(admin: Admin, path: PathBuf, drain: Drain) {
     match socket {
         Ok((socket, _file)) => {
             tokio::select! {
-                () = admin.serve_unix(socket) => {}
+                () = admin.serve(socket) => {}
                 () = drain.finished() => {}
             }
         }

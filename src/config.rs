@@ -36,6 +36,9 @@ pub enum ConfigError {
         /// What is wrong there.
         message: String,
     },
+    /// Two settings name the same socket, which would make crihook its own client.
+    #[error("{0} and {1} are the same socket, {2}: name another one for {0}")]
+    SameSocket(&'static str, &'static str, Endpoint),
 }
 
 /// A unix socket, written with or without `unix://`.
@@ -47,6 +50,15 @@ impl Endpoint {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// The path with the links in its directory resolved: `/var/run/x.sock` is `/run/x.sock`.
+    fn real(&self) -> PathBuf {
+        let directory = self.0.parent().and_then(|directory| directory.canonicalize().ok());
+        match (directory, self.0.file_name()) {
+            (Some(directory), Some(name)) => directory.join(name),
+            _ => self.0.clone(),
+        }
     }
 }
 
@@ -238,10 +250,12 @@ pub struct Config {
     pub log_level: Level,
 }
 
-impl From<Settings> for Config {
-    fn from(settings: Settings) -> Self {
+impl TryFrom<Settings> for Config {
+    type Error = ConfigError;
+
+    fn try_from(settings: Settings) -> Result<Self, ConfigError> {
         let endpoint = |given: Option<Endpoint>, default: &str| given.unwrap_or_else(|| Endpoint(default.into()));
-        Self {
+        let config = Self {
             listen: endpoint(settings.listen, "/run/crihook/crihook.sock"),
             runtime_endpoint: endpoint(settings.runtime_endpoint, "/run/containerd/containerd.sock"),
             image_endpoint: settings.image_endpoint,
@@ -251,7 +265,21 @@ impl From<Settings> for Config {
             admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),
+        };
+        let image = config.image_endpoint.as_ref().unwrap_or(&config.runtime_endpoint);
+        let (runtime, admin) = (&config.runtime_endpoint, &config.admin_socket);
+        for (one, endpoint, other, its) in [
+            ("listen", &config.listen, "runtimeEndpoint", runtime),
+            ("listen", &config.listen, "imageEndpoint", image),
+            ("adminSocket", admin, "listen", &config.listen),
+            ("adminSocket", admin, "runtimeEndpoint", runtime),
+            ("adminSocket", admin, "imageEndpoint", image),
+        ] {
+            if endpoint.real() == its.real() {
+                return Err(ConfigError::SameSocket(one, other, endpoint.clone()));
+            }
         }
+        Ok(config)
     }
 }
 
@@ -267,10 +295,27 @@ mod tests {
     fn what_is_said_first_holds_and_the_rest_has_defaults() {
         let file = parse("listen: /run/a.sock\ndrainTimeout: 1m30s\nlogLevel: debug\n").unwrap();
         let flags = Settings { listen: Some("unix:///run/b.sock".parse().unwrap()), ..Settings::default() };
-        let config = Config::from(flags.or(file));
+        let config = Config::try_from(flags.or(file)).unwrap();
         assert_eq!(config.listen.to_string(), "unix:///run/b.sock");
         assert_eq!((config.drain_timeout, config.log_level), (Duration::from_secs(90), Level::Debug));
         assert_eq!(config.metrics_addr.to_string(), "127.0.0.1:9797");
+    }
+
+    #[test]
+    fn crihook_is_never_its_own_client() {
+        let refused = |text: &str| Config::try_from(parse(text).unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            refused("listen: /run/containerd/containerd.sock"),
+            "listen and runtimeEndpoint are the same socket, unix:///run/containerd/containerd.sock: name another one for listen"
+        );
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("run"), directory.path().join("var"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let same = format!("listen: {}/a.sock\nimageEndpoint: {}/a.sock", real.display(), link.display());
+        assert!(refused(&same).contains("listen and imageEndpoint"), "{}", refused(&same));
+        let admin = "listen: /run/a.sock\nadminSocket: unix:///run/a.sock";
+        assert!(refused(admin).contains("adminSocket and listen"), "{}", refused(admin));
     }
 
     #[test]

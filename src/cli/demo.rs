@@ -140,7 +140,7 @@ fn configure(directory: &Path, metrics_addr: SocketAddr) -> Result<Config> {
         drain_timeout: Some(Span(END)),
         ..Settings::default()
     };
-    Ok(settings.into())
+    Ok(settings.try_into()?)
 }
 
 /// Ends with the first round or a failure, or not at all. The kubelet is gone afterwards, its stream of events with it.

@@ -46,7 +46,7 @@ fn configure(args: Args) -> Result<Config, ConfigError> {
         None if Path::new(DEFAULT_FILE).exists() => Settings::read(Path::new(DEFAULT_FILE))?,
         None => Settings::default(),
     };
-    Ok(args.settings.or(file).into())
+    args.settings.or(file).try_into()
 }
 
 fn serve(config: Config, log: &Log) -> Result<()> {

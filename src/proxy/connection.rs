@@ -221,7 +221,8 @@ impl Connection {
             }
             return Poll::Ready(());
         }
-        if !self.calls.is_empty() || self.up.has_waiting() {
+        let written = self.unread.is_empty() && self.round.answered.borrow().is_empty() && self.down_resets.is_empty();
+        if !written || !self.calls.is_empty() || self.up.has_waiting() {
             *linger = None;
             return Poll::Pending;
         }
@@ -237,6 +238,7 @@ impl Connection {
         for watch in self.round.touched.borrow_mut().drain(..) {
             watch.end_round(now);
         }
+        self.round.now.set(now);
         if self.down_flag.is_raised() {
             // h2 still holds frames that it has not given to `down_io`: nothing is handed over yet.
             return;
@@ -289,6 +291,10 @@ impl Future for Connection {
             let enough = turn >= TURNS || !coop::has_budget_remaining();
             if moved && !enough {
                 continue;
+            }
+            // Out of turns: what the calls have given to h2 still goes out.
+            if enough && me.down_flag.take() && me.poll_down().is_ready() {
+                return Poll::Ready(());
             }
             me.flush();
             if me.drain_flag.take() && me.poll_drain().is_ready() {

@@ -58,6 +58,8 @@ impl Inner {
                 _ => {
                     self.broken = true;
                     self.out.clear();
+                    // h2 reads before it writes: it has to look once more to hear of this.
+                    cx.waker().wake_by_ref();
                 }
             }
         }

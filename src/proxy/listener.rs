@@ -2,12 +2,15 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 
@@ -16,6 +19,9 @@ use super::heartbeat::Beats;
 
 /// The longest path that fits a unix socket's address, its terminating zero aside.
 const LONGEST: usize = 107;
+
+/// Between two tries to accept when the system has no room.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why a socket cannot be listened on. Each message says what would be right.
 #[derive(Debug, thiserror::Error)]
@@ -62,19 +68,15 @@ impl Listener {
         }
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => return Err(ListenError::NotASocket(owned())),
-            Ok(_) => match StdStream::connect(path) {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    fs::remove_file(path).map_err(|error| ListenError::Io(owned(), error))?;
-                }
-                // Connected, or its queue is full: somebody is there.
-                _ => return Err(ListenError::Live(owned())),
-            },
-            Err(_) => {
+            Ok(_) if is_live(path) => return Err(ListenError::Live(owned())),
+            Ok(_) => fs::remove_file(path).map_err(|error| ListenError::Io(owned(), error))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let directory = path.parent().unwrap_or(Path::new("/"));
                 if !directory.exists() {
                     return Err(ListenError::NoDirectory(owned(), directory.to_owned()));
                 }
             }
+            Err(error) => return Err(ListenError::Io(owned(), error)),
         }
         let before = umask(Mode::from_bits_truncate(0o177));
         let bound = StdListener::bind(path);
@@ -121,6 +123,14 @@ impl Listener {
     }
 }
 
+/// Whether somebody listens there. A full queue, which a blocking connect would wait for, means that somebody does.
+fn is_live(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let connected = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .and_then(|socket| connect(socket.as_raw_fd(), &UnixAddr::new(path)?));
+    connected != Err(Errno::ECONNREFUSED)
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
@@ -138,6 +148,7 @@ pub async fn run(socket: StdListener, shared: Shared, beats: Beats) -> io::Resul
     let socket = UnixListener::from_std(socket)?;
     let shared = Rc::new(shared);
     let drain = shared.drain.clone();
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -145,11 +156,17 @@ pub async fn run(socket: StdListener, shared: Shared, beats: Beats) -> io::Resul
             accepted = socket.accept() => accepted,
         };
         match accepted {
-            Ok((client, _)) => drop(tokio::task::spawn_local(serve(client, Rc::clone(&shared)))),
+            Ok((client, _)) => {
+                failing = false;
+                tokio::task::spawn_local(serve(client, Rc::clone(&shared)));
+            }
             Err(error) => {
                 // Out of descriptors or memory: the pending client stays in the queue, so trying at once would spin.
-                tracing::warn!("cannot accept a client of the CRI socket: {error}; trying again");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                if !failing {
+                    tracing::error!("cannot accept clients of the CRI socket: {error}; trying every {PAUSE:?}");
+                }
+                failing = true;
+                tokio::time::sleep(PAUSE).await;
             }
         }
     }

@@ -10,6 +10,10 @@ const HEADER_LIST: u32 = 16 * 1024 * 1024;
 /// must not have its connection ended for it.
 const RESETS: usize = 16 * 1024;
 
+/// What h2 may hold in DATA frames that are smaller than what holding one costs it, in bytes of that cost, over all streams of a
+/// connection: about 130,000 frames of a byte each. A peer that has more than that unread loses its connection.
+const SMALL_FRAMES: usize = 32 * 1024 * 1024;
+
 macro_rules! common {
     ($builder:expr) => {{
         let mut builder = $builder;
@@ -21,8 +25,7 @@ macro_rules! common {
             .max_pending_accept_reset_streams(RESETS)
             // Late frames for streams that are gone are answered, not punished, for as long as the connection lives.
             .max_local_error_reset_streams(None)
-            // Streams of small messages are what gRPC is about.
-            .data_frame_budget(usize::MAX);
+            .data_frame_budget(SMALL_FRAMES);
         builder
     }};
 }

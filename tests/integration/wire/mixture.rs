@@ -55,7 +55,7 @@ async fn script(mut call: Call) {
         if stream.send_data(bytes, false).is_err() {
             return;
         }
-        if number % 3 == 0 {
+        if number.is_multiple_of(3) {
             tokio::task::yield_now().await;
         }
     }
@@ -82,7 +82,7 @@ async fn call(client: &Client, number: u64) {
     if cancelled {
         // Every other one waits until it has something of its own back.
         if begun
-            && number % 4 == 0
+            && number.is_multiple_of(4)
             && let Ok((_, mut stream)) = pending.head().await
         {
             let _ = record::take(&mut stream, 1).await;
