@@ -155,3 +155,50 @@ async fn without_calls_the_end_is_at_once_though_clients_stay_connected() {
     assert_eq!(within("the exit", stand.crihook_mut().exit()).await, Some(0));
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
+
+async fn elapse(time: Duration) {
+    let begun = Instant::now();
+    until("time passes", || async { if begun.elapsed() > time { Ok(()) } else { Err(()) } }).await;
+}
+
+/// An answer that has left the runtime is not yet with the client: crihook holds what the socket does not take.
+#[tokio::test]
+async fn an_answer_that_the_client_has_not_read_yet_is_still_delivered() {
+    const SIZE: usize = 500_000;
+    let mut stand = Stand::through().await;
+    let _upstream = Upstream::start(&stand.upstream, |mut call: Call| async move {
+        call.read().await;
+        let mut stream = call.head(grpc::response());
+        stream.send_data(message(0, &noise(1, SIZE)), false).expect("open");
+        stream.send_trailers(grpc::status(0, "")).expect("open");
+    });
+    let mut client = Wire::connect(&stand.front).await;
+    client.send(&[frames::settings(&[(4, 8 << 20)]), frames::window(0, 8 << 20)]).await;
+    client.send(&frames::request(1, "/runtime.v1.RuntimeService/ListContainers", true)).await;
+    until("the answer is on its way", || async {
+        let labels = [("method", "ListContainers"), ("direction", "response")];
+        let seen = stand.crihook().metrics().await.sum("crihook_cri_message_bytes_count", &labels);
+        if seen > 0.5 { Ok(()) } else { Err(seen) }
+    })
+    .await;
+    stand.crihook().signal(Signal::SIGTERM);
+    draining(&stand).await;
+    let begun = Instant::now();
+    // Longer than a client without calls is waited for.
+    until("time has passed", || async { if begun.elapsed() > Duration::from_millis(1500) { Ok(()) } else { Err(()) } })
+        .await;
+    assert!(stand.crihook_mut().running(), "it waits for the reader");
+    let mut read = 0;
+    while let Some(frame) = within("the rest of the answer", client.next_call()).await {
+        if frame.kind == frames::DATA {
+            read += frame.payload.len();
+            client.send(&[frames::window(0, 1 << 16)]).await;
+        }
+        if frame.stream == 1 && frame.ends() {
+            break;
+        }
+    }
+    assert_eq!(read, SIZE + 5);
+    drop(client);
+    assert_eq!(within("the exit", stand.crihook_mut().exit()).await, Some(0));
+}

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::peer::frames::{self, Wire};
 use super::peer::grpc::{self, message, noise};
 use super::peer::record::End;
 use super::peer::{Call, Client, Stand, Upstream, same, upstream, within};
@@ -76,4 +77,31 @@ async fn a_call_cancelled_while_it_waits_for_its_place_leaves_the_place_to_the_n
     assert_eq!((answer.grpc_status(), matches!(answer.end, End::Trailers(_))), (Some("0"), true), "{answer:?}");
     // And all is as before.
     assert_eq!(client.call(grpc::request("/a.b/Last"), message(0, b"")).await.grpc_status(), Some("0"));
+}
+
+/// Holding a frame of one byte costs far more than a byte. Who sends masses of them that nobody takes loses its connection, alone.
+#[tokio::test]
+async fn masses_of_tiny_frames_that_nobody_takes_cost_their_sender_its_connection_and_little_memory() {
+    const FRAMES: usize = 600_000;
+    let stand = Stand::through().await;
+    let _upstream = Upstream::start(&stand.upstream, |mut call: Call| async move {
+        if call.asked.line.contains("Unread") {
+            call.gone().await;
+        } else {
+            call.read().await;
+            call.answer(grpc::response(), message(0, b"x"), grpc::status(0, ""));
+        }
+    });
+    let other = Client::connect(&stand.front).await;
+    other.call(grpc::request("/a.b/C"), message(0, b"")).await;
+    let before = stand.crihook().resident();
+    let mut flood = Wire::connect(&stand.front).await;
+    flood.send(&frames::request(1, "/a.b/Unread", false)).await;
+    let one_byte_of_stream_1 = [0, 0, 1, frames::DATA, 0, 0, 0, 0, 1, b'x'];
+    within("the flood", flood.raw(&one_byte_of_stream_1.repeat(FRAMES))).await;
+    within("the end of the connection", async { while flood.next().await.is_some() {} }).await;
+    let grown = stand.crihook().resident().saturating_sub(before);
+    assert!(grown < 96 << 20, "{} MiB", grown >> 20);
+    let answer = other.call(grpc::request("/a.b/C"), message(0, b"")).await;
+    assert_eq!(answer.grpc_status(), Some("0"), "the other connection is unharmed");
 }
