@@ -156,11 +156,6 @@ async fn without_calls_the_end_is_at_once_though_clients_stay_connected() {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
-async fn elapse(time: Duration) {
-    let begun = Instant::now();
-    until("time passes", || async { if begun.elapsed() > time { Ok(()) } else { Err(()) } }).await;
-}
-
 /// An answer that has left the runtime is not yet with the client: crihook holds what the socket does not take.
 #[tokio::test]
 async fn an_answer_that_the_client_has_not_read_yet_is_still_delivered() {
