@@ -156,6 +156,11 @@ async fn without_calls_the_end_is_at_once_though_clients_stay_connected() {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
+async fn elapse(time: Duration) {
+    let begun = Instant::now();
+    until("time passes", || async { if begun.elapsed() > time { Ok(()) } else { Err(()) } }).await;
+}
+
 /// An answer that has left the runtime is not yet with the client: crihook holds what the socket does not take.
 #[tokio::test]
 async fn an_answer_that_the_client_has_not_read_yet_is_still_delivered() {
@@ -176,12 +181,12 @@ async fn an_answer_that_the_client_has_not_read_yet_is_still_delivered() {
         if seen > 0.5 { Ok(()) } else { Err(seen) }
     })
     .await;
+    // Time for crihook to take all of it; nothing outside shows when it has.
+    elapse(Duration::from_millis(500)).await;
     stand.crihook().signal(Signal::SIGTERM);
     draining(&stand).await;
-    let begun = Instant::now();
     // Longer than a client without calls is waited for.
-    until("time has passed", || async { if begun.elapsed() > Duration::from_millis(1500) { Ok(()) } else { Err(()) } })
-        .await;
+    elapse(Duration::from_millis(1500)).await;
     assert!(stand.crihook_mut().running(), "it waits for the reader");
     let mut read = 0;
     while let Some(frame) = within("the rest of the answer", client.next_call()).await {
