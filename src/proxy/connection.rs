@@ -5,11 +5,11 @@
 //! ```text
 //!   ┌─▶ read from the runtime ─▶ read from the client ─▶ move the calls on ─┐   until nothing moves
 //!   └──────────────────────────────────────────────────────────────────────┘
-//!       write to the runtime, write to the client; then the resets that had to wait for these writes
-//!       note the time: what took part in the round now waits for somebody else
+//!       write to the client; note the time: what took part in the round now waits for somebody else
+//!       write to the runtime; resets go out when what was sent before them has
 //! ```
 //!
-//! So a burst of frames costs one write, and the time between a round's beginning and its end is crihook's own share of every call
+//! So a burst of frames costs one write, and the time from the wake-up to that note is crihook's own share of every call
 //! that took part.
 
 use std::collections::VecDeque;
@@ -233,7 +233,12 @@ impl Connection {
     fn flush(&mut self) {
         // The client first: gRPC servers ask for a PING with every answer, and the answer should not wait for the reply to that.
         let written = self.down_io.poll_flush(&mut self.down_flag.context());
+        self.end_round(written);
+        // After the time was noted: the runtime may be at work, on this very core, before the write returns.
         self.up.poll_flush();
+    }
+
+    fn end_round(&mut self, written: Poll<()>) {
         let now = Instant::now();
         for watch in self.round.touched.borrow_mut().drain(..) {
             watch.end_round(now);

@@ -2,7 +2,7 @@
 //!
 //! A call is in one [`Phase`] at a time, and its [`Stopwatch`] adds up how long it was in each: every share is measured by
 //! itself, and together they are the call's duration. The unit of measure is a *round* of its connection (see
-//! `connection`): from the wake-up that brought something for the call to the end of the writes that passed it on. That
+//! `connection`): from the wake-up that brought something for the call until its answer is written, or its request about to be. That
 //! span is crihook's own doing and counts as overhead; what lies between rounds is spent waiting for somebody else.
 //!
 //! A call is recorded exactly once: when its answer has been handed over, or, whatever else becomes of it, when it is dropped.
