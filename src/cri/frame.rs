@@ -3,7 +3,7 @@
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, "Length-Prefixed-Message".
 
 /// Bytes that precede every message: the compression flag and the length.
-pub const PREFIX: usize = 5;
+const PREFIX: usize = 5;
 
 /// Finds the sizes of the messages in a stream of bytes without keeping any of them.
 ///

@@ -5,7 +5,7 @@ mod frame;
 mod method;
 
 pub use code::Code;
-pub use frame::{Meter, PREFIX};
+pub use frame::Meter;
 pub use method::{Method, OTHER, Service};
 
 /// The view of CRI v1 that `proto/cri.proto` writes down, generated at build time.

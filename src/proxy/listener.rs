@@ -89,12 +89,6 @@ impl Listener {
         bound.and_then(listener).map_err(|error| ListenError::Io(owned(), error))
     }
 
-    /// Where it listens.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The socket itself, to accept on. There is no other handle: once it is closed, clients are refused, and do not wait in a
     /// queue that nobody looks at.
     ///
