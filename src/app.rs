@@ -110,7 +110,7 @@ impl App {
     /// # Errors
     /// Fails if the data path does.
     pub async fn run(mut self) -> Result<()> {
-        self.imitate_runtime_socket();
+        imitate(&self.config);
         self.prepare_directories();
         let (heartbeat, mut ended) = self.start_data_path()?;
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
@@ -209,10 +209,6 @@ impl App {
             _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr))),
         }
         tokio::spawn(serve_admin_socket(admin, self.config.admin_socket.path().to_owned(), self.drain.clone()));
-    }
-
-    fn imitate_runtime_socket(&self) {
-        imitate(&self.config);
     }
 
     /// Says at once what would otherwise be found out late.

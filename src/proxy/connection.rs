@@ -14,7 +14,6 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::mem;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -116,12 +115,15 @@ struct Connection {
     /// Calls whose answer waits for the client to read what was sent before.
     unread: VecDeque<Rc<Stopwatch>>,
     drain: Draining,
+    forced: Pin<Box<WaitForCancellationFutureOwned>>,
     drain_flag: Flag,
 }
 
 enum Draining {
-    No(Pin<Box<WaitForCancellationFutureOwned>>, Pin<Box<WaitForCancellationFutureOwned>>),
-    Yes(Pin<Box<WaitForCancellationFutureOwned>>, Option<Pin<Box<Sleep>>>),
+    /// Waits for the word.
+    No(Pin<Box<WaitForCancellationFutureOwned>>),
+    /// Waits for the calls, and then for the client to hang up.
+    Yes(Option<Pin<Box<Sleep>>>),
 }
 
 impl Connection {
@@ -129,7 +131,7 @@ impl Connection {
         let bell = Arc::new(Bell::default());
         let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
         let signal = |token: &tokio_util::sync::CancellationToken| Box::pin(token.clone().cancelled_owned());
-        let drain = Draining::No(signal(shared.drain.draining()), signal(shared.drain.forced()));
+        let (drain, forced) = (Draining::No(signal(shared.drain.draining())), signal(shared.drain.forced()));
         let round = Rc::new(Round::new(Instant::now()));
         let [down_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
         let (calls, unread, down_resets) = (FuturesUnordered::new(), VecDeque::new(), Vec::new());
@@ -146,6 +148,7 @@ impl Connection {
             round,
             unread,
             drain,
+            forced,
             drain_flag,
         }
     }
@@ -205,17 +208,16 @@ impl Connection {
     /// Hears of the end. Ready when it is to be now.
     fn poll_drain(&mut self) -> Poll<()> {
         let cx = &mut self.drain_flag.context();
-        if let Draining::No(asked, forced) = &mut self.drain {
+        if let Draining::No(asked) = &mut self.drain {
             if asked.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            let forced = mem::replace(forced, Box::pin(self.shared.drain.forced().clone().cancelled_owned()));
-            self.drain = Draining::Yes(forced, None);
+            self.drain = Draining::Yes(None);
             self.down.graceful_shutdown();
             self.down_flag.raise();
         }
-        let Draining::Yes(forced, linger) = &mut self.drain else { return Poll::Pending };
-        if forced.as_mut().poll(cx).is_ready() {
+        let Draining::Yes(linger) = &mut self.drain else { return Poll::Pending };
+        if self.forced.as_mut().poll(cx).is_ready() {
             for call in &self.calls {
                 call.give_up(Code::UNAVAILABLE);
             }
