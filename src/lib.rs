@@ -22,6 +22,8 @@ pub mod cli;
 pub mod config;
 pub mod cri;
 pub mod drain;
+pub mod hooks;
+pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;
 pub mod runtime;

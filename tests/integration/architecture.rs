@@ -4,18 +4,23 @@ use std::fs;
 use std::path::Path;
 
 /// A module, and what its `use crate::` lines may begin with. `None`: the composition root, which may use everything.
-const ALLOWED: [(&str, Option<&[&str]>); 13] = [
+const ALLOWED: [(&str, Option<&[&str]>); 18] = [
     ("app", None),
     ("cli", None),
     ("lib", None),
     ("main", None),
     ("admin", Some(&["drain", "metrics"])),
-    ("config", Some(&["telemetry"])),
+    ("config", Some(&["telemetry", "hooks"])),
     ("cri", Some(&[])),
     ("drain", Some(&[])),
+    ("hooks", Some(&["lifecycle", "journal", "drain", "metrics"])),
+    ("interposer", Some(&["proxy", "hooks", "inventory", "cri", "lifecycle"])),
+    ("inventory", Some(&["lifecycle"])),
+    ("journal", Some(&["lifecycle", "metrics"])),
+    ("lifecycle", Some(&[])),
     ("metrics", Some(&[])),
     ("proxy", Some(&["cri", "drain", "metrics"])),
-    ("runtime", Some(&["cri"])),
+    ("runtime", Some(&["cri", "lifecycle", "hooks", "inventory"])),
     ("sim", Some(&["cri"])),
     ("telemetry", Some(&[])),
 ];

@@ -1,0 +1,1 @@
+//! When hooks run: order, budgets, retries, bounds.

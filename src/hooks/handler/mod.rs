@@ -1,0 +1,76 @@
+//! What a hook does, one file a handler.
+//!
+//! A [`Handler`] makes one attempt at one delivery and says what came of it. Timeouts between attempts, retries, order and bounds are
+//! the engine's; an attempt keeps to [`Delivery::deadline`] by itself, so that what it has seen until then is not lost, and leaves nothing
+//! behind when its future is dropped.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::Boxed;
+use super::policy::Hook;
+use crate::lifecycle::{Address, Event};
+
+/// One attempt at telling a hook of an event.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The same for all attempts and redeliveries of an event to a hook.
+    pub event_id: Arc<str>,
+    /// What happened.
+    pub event: Arc<Event>,
+    /// Which hook it is for.
+    pub hook: Arc<Hook>,
+    /// Counted from 1.
+    pub attempt: u32,
+    /// When the attempt must be over.
+    pub deadline: Instant,
+    /// Where the pod is, if the hook needs to know.
+    pub address: Option<Address>,
+}
+
+/// What is kept of an attempt.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Of `exec` and `command`; 128 + n for signal n.
+    pub exit_code: Option<i32>,
+    /// Of `httpGet` and `webhook`.
+    pub http_status: Option<u16>,
+    /// The last 64 KiB.
+    pub stdout: Bytes,
+    /// The last 64 KiB.
+    pub stderr: Bytes,
+    /// The first 4 KiB of an answer's body.
+    pub body: Bytes,
+}
+
+/// How an attempt failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Failing {
+    /// It may succeed another time.
+    Failed,
+    /// It was not over at the deadline.
+    TimedOut,
+    /// Its server said no and why; asking again would be rude.
+    Rejected,
+    /// What it was for is gone: the container does not run any more.
+    Gone,
+}
+
+/// An attempt that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What may be done about it.
+    pub kind: Failing,
+    /// For people, without any secret: it is shown in a pod's events.
+    pub message: String,
+    /// What was seen until then.
+    pub evidence: Evidence,
+}
+
+/// Does what a hook is for.
+pub trait Handler: Send + Sync {
+    /// One attempt.
+    fn attempt(&self, delivery: Delivery) -> Boxed<'_, Result<Evidence, Failure>>;
+}
