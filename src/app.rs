@@ -149,6 +149,7 @@ impl App {
         let socket = self.listener.accepting().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
         endpoints.extend(self.config.image_endpoint.iter().map(|image| image.path().to_owned()));
+        let interceptor = Arc::new(proxy::Nobody);
         let (latency, observer, drain) = (self.latency.clone(), self.observer.take(), self.drain.clone());
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
         let (heartbeat, beats) = Heartbeat::new();
@@ -157,7 +158,7 @@ impl App {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let recorder = Recorder::new(latency, observer);
-            let shared = Shared { endpoints, recorder, downstream, upstream, drain };
+            let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };
         thread::Builder::new().name("data".into()).spawn(move || done.send(body())).context("cannot start a thread")?;
@@ -198,7 +199,7 @@ impl App {
                 })
             })
         };
-        let admin = Admin { registry: self.registry.clone(), alive, ready };
+        let admin = Admin { registry: self.registry.clone(), alive, ready, documents: None };
         match self.metrics.take().map(TcpListener::from_std) {
             Some(Ok(listener)) => {
                 if let Ok(addr) = listener.local_addr() {

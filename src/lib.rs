@@ -23,6 +23,8 @@ pub mod config;
 pub mod cri;
 pub mod drain;
 pub mod hooks;
+pub mod interposer;
+pub mod inventory;
 pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;
