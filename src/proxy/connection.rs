@@ -178,7 +178,7 @@ impl Connection {
     fn poll_gates(&mut self) {
         while let Poll::Ready(Some(gated)) = Pin::new(&mut self.gates).poll_next(&mut self.gates_flag.context()) {
             match gated {
-                Gated::Pass(endpoint, call) => self.up.submit(endpoint, call),
+                Gated::Pass(endpoint, call) => self.up.submit(endpoint, *call),
                 Gated::Refuse(watch, to_client, status) => relay::refuse(&watch, &self.round, to_client, status),
                 Gated::GivenUp => {}
             }

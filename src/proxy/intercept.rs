@@ -170,7 +170,7 @@ enum State {
 /// What came of a call at its gate.
 pub enum Gated {
     /// It goes on to this endpoint.
-    Pass(usize, Accepted),
+    Pass(usize, Box<Accepted>),
     /// It is refused.
     Refuse(Rc<Stopwatch>, SendResponse<Bytes>, Status),
     /// Its client has given it up.
@@ -283,7 +283,7 @@ impl Future for Gate {
                     head.headers.remove(CONTENT_LENGTH);
                 }
                 let request = Request::from_parts(head, source);
-                Gated::Pass(me.endpoint, Accepted { watch, request, to_client, witness })
+                Gated::Pass(me.endpoint, Box::new(Accepted { watch, request, to_client, witness }))
             }
         })
     }

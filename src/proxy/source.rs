@@ -21,7 +21,7 @@ pub struct Source {
 enum Rest {
     Stream(RecvStream),
     /// All of the data is held; the trailers, until they are taken.
-    Over(Option<HeaderMap>),
+    Over(Option<Box<HeaderMap>>),
 }
 
 /// Nothing.
@@ -65,7 +65,7 @@ impl Source {
     pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, h2::Error>> {
         match &mut self.rest {
             Rest::Stream(stream) => stream.poll_trailers(cx),
-            Rest::Over(trailers) => Poll::Ready(Ok(trailers.take())),
+            Rest::Over(trailers) => Poll::Ready(Ok(trailers.take().map(|trailers| *trailers))),
         }
     }
 
@@ -82,9 +82,7 @@ impl Source {
 pub struct Holding {
     pieces: VecDeque<Bytes>,
     size: usize,
-    stream: RecvStream,
-    /// Once the body has ended.
-    trailers: Option<Option<HeaderMap>>,
+    rest: Rest,
 }
 
 /// How far a body could be taken in.
@@ -100,25 +98,24 @@ impl Holding {
     /// Begins.
     #[must_use]
     pub fn new(stream: RecvStream) -> Self {
-        Self { pieces: VecDeque::new(), size: 0, stream, trailers: None }
+        Self { pieces: VecDeque::new(), size: 0, rest: Rest::Stream(stream) }
     }
 
     /// Goes on until the body has ended or is too large.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Taken, h2::Error>> {
-        if self.trailers.is_some() {
-            return Poll::Ready(Ok(Taken::Whole));
-        }
         while self.size <= CAP {
-            let Some(piece) = ready!(self.stream.poll_data(cx)) else {
-                self.trailers = Some(ready!(self.stream.poll_trailers(cx))?);
-                return Poll::Ready(Ok(Taken::Whole));
-            };
-            let piece = piece?;
-            // What is held is bounded by the cap, so the window may be opened at once. It fails only for more than was received.
-            let _ = self.stream.flow_control().release_capacity(piece.len());
-            self.size += piece.len();
-            if !piece.is_empty() {
-                self.pieces.push_back(piece);
+            let Rest::Stream(stream) = &mut self.rest else { return Poll::Ready(Ok(Taken::Whole)) };
+            match ready!(stream.poll_data(cx)) {
+                Some(piece) => {
+                    let piece = piece?;
+                    // What is held is bounded by the cap, so the window may be opened at once. It fails only for more than was received.
+                    let _ = stream.flow_control().release_capacity(piece.len());
+                    self.size += piece.len();
+                    if !piece.is_empty() {
+                        self.pieces.push_back(piece);
+                    }
+                }
+                None => self.rest = Rest::Over(ready!(stream.poll_trailers(cx))?.map(Box::new)),
             }
         }
         Poll::Ready(Ok(Taken::Oversize))
@@ -138,14 +135,16 @@ impl Holding {
     /// The trailers, if the body has ended with some.
     #[must_use]
     pub fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_ref()?.as_ref()
+        match &self.rest {
+            Rest::Over(trailers) => trailers.as_deref(),
+            Rest::Stream(_) => None,
+        }
     }
 
     /// All of it as it came, the part that is still to come included.
     #[must_use]
     pub fn into_source(self) -> Source {
-        let rest = self.trailers.map_or(Rest::Stream(self.stream), Rest::Over);
-        Source { held: self.pieces, rest, owed: false }
+        Source { held: self.pieces, rest: self.rest, owed: false }
     }
 
     /// Other data in its place.
