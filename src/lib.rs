@@ -9,6 +9,7 @@
 //! | [`runtime`] | crihook's own client of the runtime |
 //! | [`admin`] | HTTP for people and Prometheus |
 //! | [`cri`] | CRI's vocabulary: methods, codes, frames, the view's messages |
+//! | [`journal`] | the record of the hooks' runs |
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
 //! | [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
@@ -23,6 +24,7 @@ pub mod config;
 pub mod cri;
 pub mod drain;
 pub mod hooks;
+pub mod journal;
 pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;
