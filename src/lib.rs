@@ -32,6 +32,7 @@ pub mod drain;
 pub mod hooks;
 pub mod interposer;
 pub mod inventory;
+pub mod journal;
 pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;

@@ -42,7 +42,7 @@ struct Flags {
 }
 
 /// How long anything may take before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A process that ends with the run.
 struct Process(Child);
