@@ -1,6 +1,7 @@
 //! The command line, one file a subcommand.
 
 mod demo;
+mod explain;
 mod serve;
 
 use std::process::ExitCode;
@@ -21,6 +22,8 @@ enum Command {
     Serve(serve::Args),
     /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
     Demo(demo::Args),
+    /// Say which hooks would run for a pod, in which order, and why others would not
+    Explain(explain::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -29,5 +32,6 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
