@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod command;
 mod demo;
 mod explain;
 mod serve;
@@ -24,6 +25,9 @@ enum Command {
     Demo(demo::Args),
     /// Say which hooks would run for a pod, in which order, and why others would not
     Explain(explain::Args),
+    /// What crihook runs the commands of hooks with
+    #[command(name = "__command", hide = true)]
+    Command(command::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -33,5 +37,6 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Command(args) => command::run(&args),
     }
 }
