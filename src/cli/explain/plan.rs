@@ -96,7 +96,7 @@ pub(super) struct Planned {
     pub notes: Vec<String>,
 }
 
-/// A policy that does not match.
+/// A policy that does not match, or a hook of one that does and yet does not run.
 #[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Unmatched {
@@ -105,6 +105,8 @@ pub(super) struct Unmatched {
     pub line: u64,
     /// The container that it does not match; `None`: the sandbox.
     pub container: Option<String>,
+    /// The hook; `None`: all of the policy.
+    pub hook: Option<String>,
     /// The first condition that fails.
     pub reason: String,
 }
@@ -129,7 +131,10 @@ pub(super) fn explain(set: &PolicySet, options: &Options, described: &Described,
     } else if labelled {
         notes.push(format!("its label {OPT_OUT} changes nothing: this node's config does not allow it (allowOptOut)"));
     }
-    if let Some(class) = runtime_class {
+    let asks = |policy: &Policy| !policy.selector.runtime_handlers.is_empty();
+    if let Some(class) = runtime_class
+        && set.policies.iter().any(|policy| asks(policy))
+    {
         notes.push(format!(
             "its runtime handler is unknown: which one the class `{class}` stands for, only the API server can say"
         ));
@@ -141,7 +146,7 @@ pub(super) fn explain(set: &PolicySet, options: &Options, described: &Described,
         let asked = Asked { set, options, described, member };
         let points = Point::ALL.into_iter().filter(|point| point.call.is_container() == member.is_some());
         let points: Vec<Point> = points.filter(|point| only.is_none_or(|only| only == *point)).collect();
-        unmatched.extend(set.policies.iter().filter_map(|policy| asked.unmatched(policy, &points)));
+        unmatched.extend(set.policies.iter().flat_map(|policy| asked.unmatched(policy, &points)));
         let mut all: Vec<At> = if left_alone { Vec::new() } else { points.iter().map(|at| asked.at(*at)).collect() };
         all.retain(|at| only.is_some() || !at.hooks.is_empty());
         if member.is_none() && all.is_empty() {
@@ -157,6 +162,8 @@ pub(super) fn explain(set: &PolicySet, options: &Options, described: &Described,
             points: all,
         });
     }
+    // In the order of the policies, and in that of the subjects for each.
+    unmatched.sort_by_key(|one: &Unmatched| set.policies.iter().position(|policy| *policy.name == one.policy));
     Explanation {
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
@@ -184,24 +191,41 @@ impl Asked<'_> {
         policy.selector.check(&self.described.pod, self.container())
     }
 
-    /// Why a policy with hooks at `points` does not match, if it does not.
-    fn unmatched(&self, policy: &Policy, points: &[Point]) -> Option<Unmatched> {
-        if !policy.hooks.iter().any(|hook| points.contains(&hook.point)) {
-            return None;
-        }
-        let reason = self.check(policy).err()?;
-        Some(Unmatched {
+    /// Whether a hook of a policy that matches runs.
+    fn reaches(&self, policy: &Policy, hook: &Hook) -> bool {
+        hook.failure_policy == FailurePolicy::Ignore || policy.selector.may_fail_in(&self.described.pod.namespace)
+    }
+
+    /// Why a policy with hooks at `points` does not match, if it does not, and why hooks of one that matches do not run.
+    fn unmatched(&self, policy: &Policy, points: &[Point]) -> Vec<Unmatched> {
+        let because = |hook: Option<&Hook>, reason: String| Unmatched {
             policy: policy.name.to_string(),
             file: policy.file.display().to_string(),
             line: policy.line,
             container: self.container().map(|container| container.name.clone()),
+            hook: hook.map(|hook| hook.name.to_string()),
             reason,
-        })
+        };
+        let mut hooks = policy.hooks.iter().filter(|hook| points.contains(&hook.point)).peekable();
+        if hooks.peek().is_none() {
+            return Vec::new();
+        }
+        if let Err(reason) = self.check(policy) {
+            return vec![because(None, reason)];
+        }
+        let namespace = &self.described.pod.namespace;
+        let held_back = hooks.filter(|hook| !self.reaches(policy, hook));
+        let words = |hook: &Hook| {
+            format!("hook {}: `failurePolicy: Fail` reaches {namespace} only if that very name is listed", hook.name)
+        };
+        held_back.map(|hook| because(Some(hook), words(hook))).collect()
     }
 
     fn at(&self, point: Point) -> At {
         let matching = self.set.policies.iter().filter(|policy| self.check(policy).is_ok());
-        let hooks = matching.flat_map(|policy| policy.hooks.iter().filter(|hook| hook.point == point));
+        let hooks = matching.flat_map(|policy| {
+            policy.hooks.iter().filter(move |hook| hook.point == point && self.reaches(policy, hook))
+        });
         let hooks: Vec<Planned> = hooks.map(|hook| self.planned(hook)).collect();
         let blocking = || hooks.iter().filter(|hook| hook.mode == Mode::Blocking.name());
         let budget = blocking().next().map(|_| self.budget(point));

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::plan::{Unmatched, explain};
+use super::plan::explain;
 use super::pods::Described;
 use super::{manifest, text};
 use crate::hooks::Options;
-use crate::hooks::matcher::Selector;
+use crate::hooks::matcher::{Globs, Selector};
 use crate::hooks::policy::{
     Action, FailurePolicy, Hook, HttpGet, Mode, Policy, PolicySet, PortRef, Retries, Template, Tls, Webhook, WebhookUrl,
 };
@@ -154,22 +154,46 @@ fn a_container_that_runs_is_known_by_what_the_kubelet_wrote_down() {
     assert!(page.contains("the pod's own preStop hook comes first"), "{page}");
 }
 
+fn globs(patterns: &[&str]) -> Globs {
+    patterns.iter().try_fold(Globs::default(), |globs, pattern| globs.with(pattern)).unwrap()
+}
+
 #[test]
-fn what_fails_for_all_containers_alike_is_said_once() {
-    let mut explained = explain(&PolicySet::default(), &Options::default(), &web(), None);
-    let unmatched = |policy: &str, container: Option<&str>, reason: &str| Unmatched {
-        policy: policy.into(),
-        file: format!("hooks.d/{policy}.yaml"),
-        line: 3,
-        container: container.map(Into::into),
-        reason: reason.into(),
-    };
-    explained.unmatched = vec![
-        unmatched("other", None, "namespaces: no"),
-        unmatched("mesh", Some("setup"), "containers: `setup` is not mesh"),
-        unmatched("other", Some("setup"), "namespaces: no"),
-        unmatched("mesh", Some("main"), "containers: `main` is not mesh"),
-        unmatched("other", Some("main"), "namespaces: no"),
+fn policies_that_do_not_match_are_told_with_the_first_condition_that_fails() {
+    let sleep = |policy: &str| hook(policy, "h", "PreStop", Action::Sleep(Duration::ZERO));
+    let gate = hook("other", "gate", "PreRunPodSandbox", Action::Sleep(Duration::ZERO));
+    let mut set = set(vec![
+        ("mesh", vec![sleep("mesh")]),
+        ("other", vec![sleep("other"), gate]),
+        ("sandboxed", vec![sleep("sandboxed")]),
+        ("all", vec![sleep("all")]),
+    ]);
+    let selectors = [
+        Selector { containers: globs(&["setup"]), images: globs(&["!busy*"]), ..Selector::default() },
+        Selector { namespaces: globs(&["team-*", "!team-x"]), containers: globs(&["x"]), ..Selector::default() },
+        Selector { runtime_handlers: globs(&["kata"]), ..Selector::default() },
     ];
-    insta::assert_snapshot!(text::render(&explained));
+    for (policy, selector) in set.policies.iter_mut().zip(selectors) {
+        Arc::get_mut(policy).unwrap().selector = selector;
+    }
+    insta::assert_snapshot!(text::render(&explain(&set, &Options::default(), &web(), None)));
+}
+
+#[test]
+fn a_hook_that_may_fail_the_call_reaches_kube_system_only_by_its_name() {
+    let gate = hook("p", "gate", "PreCreateContainer", Action::Sleep(Duration::ZERO));
+    let gate = Hook { failure_policy: FailurePolicy::Fail, ..gate };
+    let mut set = set(vec![("p", vec![gate, hook("p", "see", "PreCreateContainer", Action::Sleep(Duration::ZERO))])]);
+    let mut web = web();
+    web.pod.namespace = "kube-system".into();
+    let mut explained = |patterns: &[&str]| {
+        let policy = Arc::get_mut(&mut set.policies[0]).unwrap();
+        policy.selector = Selector { namespaces: globs(patterns), ..Selector::default() };
+        explain(&set, &Options::default(), &web, None)
+    };
+    let by_glob = explained(&["kube-*"]);
+    assert_eq!(by_glob.subjects[1].points[0].hooks.len(), 1);
+    assert_eq!(by_glob.unmatched[0].hook.as_deref(), Some("gate"));
+    assert!(text::render(&by_glob).contains("hook gate: `failurePolicy: Fail` reaches kube-system only if"));
+    assert_eq!(explained(&["kube-*", "kube-system"]).subjects[1].points[0].hooks.len(), 2);
 }

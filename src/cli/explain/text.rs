@@ -115,7 +115,7 @@ fn others(page: &mut String, explanation: &Explanation, unmatched: &[Unmatched])
     if unmatched.is_empty() {
         return Ok(());
     }
-    writeln!(page, "\npolicies that do not match")?;
+    writeln!(page, "\nwhat does not match")?;
     let containers = explanation.subjects.iter().filter(|subject| subject.container.is_some()).count();
     let mut rest = unmatched.to_vec();
     while let Some(Unmatched { policy, file, line, .. }) = rest.first().cloned() {
