@@ -1,14 +1,12 @@
 //! Puts the hooks together: runtime, handlers, engine, journal, interposer, and the policies that drive them.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
 
-use crate::admin::{Checks, Documents};
+use crate::admin::Documents;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::hooks::engine::{Engine, RunSeen};
@@ -21,6 +19,7 @@ use crate::journal::{Filter, Journal, MemoryJournal};
 use crate::runtime::Runtime;
 
 /// What hooks register before they run.
+#[derive(Clone)]
 pub(super) struct HookFamilies {
     hooks: HookMetrics,
     policies: PolicyMetrics,
@@ -70,5 +69,19 @@ impl Hooks {
         let (health, applied) = (reloader.health(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
         Self { interposer, journal, health }
+    }
+
+    /// For people: which policies are in force, and what is wrong with those that are not.
+    pub fn policies(&self) -> String {
+        self.health.borrow().to_string()
+    }
+
+    /// For crihook's own commands.
+    pub fn documents(&self) -> Documents {
+        let journal = Arc::clone(&self.journal);
+        Arc::new(move |path| match path {
+            "/v1/runs" => serde_json::to_vec(&journal.runs(&Filter::default())).ok(),
+            _ => None,
+        })
     }
 }
