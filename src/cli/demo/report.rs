@@ -255,6 +255,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::hooks::Defaults;
+    use crate::hooks::policy::{Action, FailurePolicy, Hook, Mode};
+    use crate::lifecycle::{Container, Event};
     use crate::proxy::Shares;
 
     fn micros(n: u64) -> Duration {
@@ -289,6 +292,49 @@ mod tests {
         }
     }
 
+    fn run(name: &str, on: &str, outcome: Outcome, attempts: u32, millis: u64) -> RunSeen {
+        let (point, defaults) = (on.parse().expect("a point"), Defaults::default());
+        let hook = Hook {
+            policy: "demo".into(),
+            name: name.into(),
+            point,
+            action: Action::Sleep(Duration::ZERO),
+            timeout: defaults.timeout,
+            retries: defaults.retries,
+            mode: Mode::of(point),
+            failure_policy: FailurePolicy::Ignore,
+        };
+        let container = Some(Arc::new(Container { name: "main".to_owned(), ..Container::default() }));
+        let event = Event { point, pod: Arc::default(), container, grace: None, at: std::time::SystemTime::now() };
+        RunSeen {
+            id: "1".into(),
+            hook: Arc::new(hook),
+            event: Arc::new(event),
+            outcome,
+            reason: (outcome != Outcome::Succeeded).then(|| "no answer\nat all".to_owned()),
+            attempts,
+            duration: Duration::from_millis(millis),
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_line_that_says_whose_it_was_and_why_it_did_not_succeed() {
+        let page = Page::default();
+        let mut report = Report::new(Box::new(page.clone()), false);
+        report.run(&run("drain", "PreStop", Outcome::TimedOut, 1, 600)).expect("written");
+        report.run(&run("warm", "PostStart", Outcome::Succeeded, 3, 90)).expect("written");
+        let bytes = page.0.lock().expect("one writer").clone();
+        let text = String::from_utf8(bytes).expect("text");
+        let lines: Vec<_> = text.lines().map(|line| line.split_once(" s   ").expect("a time").1).collect();
+        assert_eq!(
+            lines,
+            [
+                "◆ PreStopContainer        timed_out       600 ms   demo/drain for main, 1 attempt: no answer at all",
+                "◆ PostStartContainer      succeeded      90.0 ms   demo/warm for main, 3 attempts",
+            ]
+        );
+    }
+
     fn table(paint: bool) -> String {
         let page = Page::default();
         let mut report = Report::new(Box::new(page.clone()), paint);
@@ -299,6 +345,11 @@ mod tests {
             let shares = Shares { overhead: micros(overhead), upstream: micros(1_000 - overhead), ..Shares::default() };
             report.call(&Finished { method: method(name), code, duration: micros(1_000), shares }).expect("written");
         }
+        for millis in [300, 310] {
+            report.run(&run("drain", "PreStop", Outcome::Succeeded, 1, millis)).expect("written");
+        }
+        report.run(&run("drain", "PreStop", Outcome::TimedOut, 2, 600)).expect("written");
+        report.run(&run("warm", "PostStart", Outcome::Succeeded, 3, 90)).expect("written");
         page.0.lock().expect("one writer").clear();
         report.closing().expect("written");
         let bytes = page.0.lock().expect("one writer").clone();
@@ -306,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_method() {
+    fn the_table_has_a_row_for_each_method_and_for_each_hook() {
         insta::assert_snapshot!(table(false));
     }
 

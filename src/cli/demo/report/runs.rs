@@ -13,9 +13,9 @@ pub(super) const MARK: char = '◆';
 /// A reason is cut after so many characters.
 const WIDEST: usize = 70;
 
-/// By point, policy and hook, so that the table is in the order of a pod's life.
+/// By point ([`Point::index`], the order of a pod's life) and name.
 #[derive(Default)]
-pub(super) struct Runs(BTreeMap<(Point, String), Row>);
+pub(super) struct Runs(BTreeMap<(usize, String), Row>);
 
 #[derive(Default)]
 struct Row {
@@ -27,7 +27,7 @@ struct Row {
 
 impl Runs {
     pub fn add(&mut self, run: &RunSeen) {
-        let row = self.0.entry((run.hook.point, name(run))).or_default();
+        let row = self.0.entry((run.hook.point.index(), name(run))).or_default();
         row.runs += 1;
         row.failed += u64::from(run.outcome != Outcome::Succeeded);
         row.attempts += u64::from(run.attempts);
@@ -46,7 +46,8 @@ impl Runs {
     }
 
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.iter().map(|((point, name), Row { runs, failed, attempts, recent })| {
+        self.0.iter().map(|((index, name), Row { runs, failed, attempts, recent })| {
+            let point = Point::ALL[*index];
             let [p50, p99] = [50, 99].map(|p| human(percentile(recent.iter().copied().collect(), p)));
             format!("{name:<26}{runs:>7}{failed:>8}{p50:>11}{p99:>11}{attempts:>11}   {point}")
         })
