@@ -89,7 +89,8 @@ impl Container {
         if self.state == ContainerState::ContainerRunning {
             return Ok(());
         }
-        Err(Status::unknown(format!("container {:?} is in state {}", self.id, self.state.as_str_name())))
+        // Clients tell this apart by containerd's words.
+        Err(Status::unknown(format!("container {} is in {} state", self.id, self.state.as_str_name())))
     }
 
     fn reason(&self) -> &'static str {

@@ -11,7 +11,8 @@ use super::container::Container;
 use super::exec::{Plan, plan};
 use super::image::Images;
 use super::intake::Intake;
-use super::options::Options;
+use super::options::{Options, UnknownMethod, named};
+use super::record::Heard;
 use super::state::State;
 use crate::cri::v1::ExecSyncResponse;
 
@@ -34,13 +35,28 @@ impl Runtime {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let state = State::new(Images::filled(options.image_bytes));
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(&options.delays)) }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(options)) }) }
     }
 
     /// How many calls have come in, by the method's bare name, counted before their delay; `other` is what CRI v1 does not have.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.shared.intake.calls()
+    }
+
+    /// The latest calls, oldest first, if [`Options::record`] was asked for.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.intake.heard()
+    }
+
+    /// The next calls of `method` (its bare name), so many of them, fail with Internal and change nothing.
+    ///
+    /// # Errors
+    /// Fails if CRI has no such method.
+    pub fn fail_next(&self, method: &str, times: u64) -> Result<(), UnknownMethod> {
+        self.shared.intake.fail_next(named(method)?, times);
+        Ok(())
     }
 
     pub(super) fn intake(&self) -> Arc<Intake> {
