@@ -89,8 +89,7 @@ impl Container {
         if self.state == ContainerState::ContainerRunning {
             return Ok(());
         }
-        // Clients tell this apart by containerd's words.
-        Err(Status::unknown(format!("container {} is in {} state", self.id, self.state.as_str_name())))
+        Err(Status::unknown(format!("container is in {} state", self.state.as_str_name())))
     }
 
     fn reason(&self) -> &'static str {

@@ -42,15 +42,20 @@ pub(super) fn plan(cmd: &[String]) -> Result<Plan, Status> {
         return Ok(simple(first, rest).unwrap_or_else(|| Plan::complaint(127, &format!("sh: {first}: not found"))));
     }
     simple(name, arguments).ok_or_else(|| {
-        // Clients tell this apart by the words of runc, which containerd passes on.
-        let why = match program.contains('/') {
-            true => format!("stat {program}: no such file or directory"),
-            false => "executable file not found in $PATH".to_owned(),
+        let why = if program.contains('/') {
+            format!("stat {program}: no such file or directory")
+        } else {
+            "executable file not found in $PATH".to_owned()
         };
         Status::unknown(format!(
-            "failed to exec in container: OCI runtime exec failed: exec failed: unable to start container process: exec: {program:?}: {why}: unknown"
+            "failed to start exec: OCI runtime exec failed: exec failed: unable to start container process: exec: {program:?}: {why}: unknown"
         ))
     })
+}
+
+/// Clients tell the failures of an exec apart by containerd's words: all of them begin so.
+pub(super) fn failed(status: &Status) -> Status {
+    Status::new(status.code(), format!("failed to exec in container: {}", status.message()))
 }
 
 fn simple(name: &str, arguments: &[&str]) -> Option<Plan> {

@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 use super::container::Container;
-use super::exec::{Plan, plan};
+use super::exec::{Plan, failed, plan};
 use super::image::Images;
 use super::intake::Intake;
 use super::options::{Options, UnknownMethod, named};
@@ -115,6 +115,10 @@ impl Runtime {
 
     /// Runs one of the commands of `exec.rs` in a running container; `limit` is zero for none.
     pub(super) async fn exec(&self, id: &str, cmd: &[String], limit: Duration) -> Result<ExecSyncResponse, Status> {
+        self.run(id, cmd, limit).await.map_err(|status| failed(&status))
+    }
+
+    async fn run(&self, id: &str, cmd: &[String], limit: Duration) -> Result<ExecSyncResponse, Status> {
         let container = {
             let state = self.state();
             let container = state.container(id)?;
@@ -131,7 +135,7 @@ impl Runtime {
             () = sleep(takes) => Ok(done),
             // A container takes its processes with it.
             () = container.exited.cancelled() => Ok(ExecSyncResponse { exit_code: 128 + 9, ..ExecSyncResponse::default() }),
-            () = over => Err(Status::deadline_exceeded(format!("{:?} ran longer than {limit:?}", cmd.join(" ")))),
+            () = over => Err(Status::deadline_exceeded(format!("timeout {limit:?} exceeded: context deadline exceeded"))),
         }
     }
 }

@@ -69,10 +69,8 @@ async fn the_breaker_opens_after_five_failures_and_closes_when_the_server_is_bac
     let place = Place::new();
     let well = Arc::new(AtomicBool::new(false));
     let answers = well.clone();
-    let server = place.server("hook", move |_| match answers.load(Ordering::SeqCst) {
-        true => Reply::Ok,
-        false => Reply::Status(503, "down"),
-    });
+    let server = place
+        .server("hook", move |_| if answers.load(Ordering::SeqCst) { Reply::Ok } else { Reply::Status(503, "down") });
     let hooks = [
         webhook("announce", "PostRunPodSandbox", &server, &json!({"retries": {"attempts": 1}})),
         webhook("guard", "PreStartContainer", &server, &json!({"timeout": "60s"})),
