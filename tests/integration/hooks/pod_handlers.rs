@@ -5,7 +5,9 @@
 
 use std::net::Ipv4Addr;
 
-use crihook::cri::v1::ExecSyncRequest;
+use crihook::cri::v1::{
+    ExecSyncRequest, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption,
+};
 use crihook::sim::{Heard, STOP_TAKES};
 
 use super::*;
@@ -124,6 +126,24 @@ async fn http_get_reaches_the_pod_by_number_and_by_name_and_404_is_a_failure() {
     );
     let told = node.runs("unnamed").await[0]["attempts"][0]["message"].to_string();
     assert!(told.contains("admin"), "{told}");
+}
+
+#[tokio::test]
+async fn a_pod_on_the_nodes_network_is_reached_at_the_nodes_address() {
+    let place = Place::new();
+    let server = HookServer::at((Ipv4Addr::new(127, 90, 0, 1), 0), |_| Reply::Ok).await;
+    let more = json!({"httpGet": {"port": server.port(), "path": "/warm"}});
+    place.write("a.yaml", &policy("get-web", &[hook("warm", "PostStart", &more)]));
+    let node = place.configured("hooks: {nodeAddress: 127.90.0.1}\n").await;
+    let mut web = pod("web");
+    let namespace_options = NamespaceOption { network: NamespaceMode::Node.into(), ..NamespaceOption::default() };
+    web.linux = Some(LinuxPodSandboxConfig {
+        security_context: Some(LinuxSandboxSecurityContext { namespace_options: Some(namespace_options) }),
+        ..LinuxPodSandboxConfig::default()
+    });
+    node.running_as(&web, &container("main", &[])).await;
+    let (outcome, attempt) = last_attempt(&node, "warm").await;
+    assert_eq!((outcome, server.delivered().len()), (json!("succeeded"), 1), "{attempt}");
 }
 
 #[tokio::test]

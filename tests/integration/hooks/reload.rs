@@ -126,6 +126,19 @@ async fn a_node_that_starts_with_broken_policies_serves_and_keeps_the_last_good_
 }
 
 #[tokio::test]
+async fn a_node_that_never_had_good_policies_serves_without_hooks() {
+    let place = Place::new();
+    place.write("a.yaml", "no: [policy");
+    std::fs::write(place.path("hooks.d/b.yaml"), [0xff, 0xfe, 0x00]).expect("a file that is no text");
+    let node = place.start().await;
+    let web = node.running("web", &[]).await;
+    node.cri.stop(&web.id, 10).await.expect("stopped");
+    let (code, text) = node.readiness().await;
+    assert!(code == 200 && tells(&text, &["a.yaml", "b.yaml"]), "{code} {text}");
+    assert!(node.metrics().await.sum(RELOADS, &[("result", "error")]) >= 1.0);
+}
+
+#[tokio::test]
 async fn removed_and_added_policies_take_effect_without_a_signal() {
     let place = Place::new();
     let server = place.answering("hook", Reply::Ok);

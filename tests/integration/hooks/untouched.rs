@@ -5,8 +5,8 @@ use crihook::cri::v1::{RunPodSandboxRequest, StopContainerRequest};
 use prost::Message;
 
 use super::*;
-use crate::wire::peer::Client;
-use crate::wire::peer::grpc::{message, noise, request};
+use crate::wire::peer::grpc::{message, noise, request, response, status};
+use crate::wire::peer::{Call, Client, Stand, Upstream, record};
 
 fn path(method: &str) -> String {
     format!("/runtime.v1.RuntimeService/{method}")
@@ -20,7 +20,7 @@ fn future_field(message: &impl Message) -> Vec<u8> {
     bytes
 }
 
-async fn call(client: &Client, method: &str, body: Bytes) -> crate::wire::peer::record::Answer {
+async fn call(client: &Client, method: &str, body: Bytes) -> record::Answer {
     within("an answer", client.call(request(&path(method)), body)).await
 }
 
@@ -112,4 +112,35 @@ async fn requests_that_cannot_be_decoded_pass_and_are_counted() {
     assert!(server.delivered().is_empty(), "no hook was asked");
     let status = node.cri.run_pod(&pod("web")).await.expect_err("a good one is looked at");
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
+}
+
+/// Only the points that some policy uses are read to their end before they go on.
+#[tokio::test]
+async fn a_call_that_no_policy_asks_about_is_passed_on_piece_by_piece() {
+    let hooks = [hook("wait", "PreStop", &json!({"sleep": {"seconds": 1}}))];
+    let stand = Stand::through_with(|_, dir| {
+        let directory = dir.join("hooks.d");
+        std::fs::create_dir(&directory).expect("a directory of policies");
+        std::fs::write(directory.join("a.yaml"), policy("drain-web", &hooks)).expect("a policy");
+    })
+    .await;
+    let (here, mut pieces) = tokio::sync::mpsc::unbounded_channel();
+    let _upstream = Upstream::start(&stand.upstream, move |mut call: Call| {
+        let here = here.clone();
+        async move {
+            here.send(record::take(&mut call.body, 100).await).expect("the test waits");
+            call.read().await;
+            call.answer(response(), message(0, b""), status(0, ""));
+        }
+    });
+    let client = Client::connect(&stand.front).await;
+    for method in ["StartContainer", "RunPodSandbox", "RemoveContainer", "ListContainers"] {
+        let mut pending = client.start(request(&path(method)), false).await.expect("a stream");
+        let sent = message(0, &noise(3, 195));
+        pending.send.send_data(sent.slice(..100), false).expect("open");
+        let first = within("the first half at the runtime", pieces.recv()).await.expect("a call");
+        assert_eq!(first.expect("half of a request"), sent[..100], "{method}");
+        pending.send.send_data(sent.slice(100..), true).expect("open");
+        assert_eq!(within("the answer", pending.answer()).await.grpc_status(), Some("0"), "{method}");
+    }
 }
