@@ -2,6 +2,7 @@
 
 mod architecture;
 mod demo;
+mod hooks;
 mod notify;
 mod sim;
 mod view;
