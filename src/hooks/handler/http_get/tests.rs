@@ -107,6 +107,7 @@ async fn redirects_are_followed_to_the_same_host_and_no_other() {
 async fn of_a_body_without_an_end_the_beginning_is_kept_and_nobody_waits() {
     let port = listen(|mut stream| async move {
         tokio::spawn(async move {
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1024]).await.unwrap();
             let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
             let mut sent = stream.write_all(head.as_bytes()).await;
             while sent.is_ok() {
@@ -172,9 +173,12 @@ async fn https_is_verified_unless_the_policy_says_not_to() {
     attempt(with(authority.trusted())).await.unwrap();
     attempt(with(Tls { insecure_skip_verify: true, ..Tls::default() })).await.unwrap();
 
-    let plain = Raw::new().tcp(|_| answer("200 OK", "")).await;
+    let plain = listen(async |mut stream| {
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+    })
+    .await;
     let failure = attempt(policy::HttpGet { port: PortRef::Number(plain), ..with(authority.trusted()) }).await.unwrap_err();
-    assert!(failure.message.starts_with(&format!("127.0.0.1:{plain} ")), "{}", failure.message);
+    assert_eq!(failure.message, format!("127.0.0.1:{plain} does not speak TLS"));
 }
 
 #[tokio::test]
