@@ -217,10 +217,12 @@ fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(text)
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 fn point<S: Serializer>(point: &Point, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(point.name())
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 fn result<S: Serializer>(result: &AttemptResult, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(result.name())
 }
@@ -238,7 +240,7 @@ fn maybe_instant<S: Serializer>(at: &Option<SystemTime>, to: S) -> Result<S::Ok,
     at.map(humantime::format_rfc3339_micros).map(|at| at.to_string()).serialize(to)
 }
 
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
+#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
 fn maybe_outcome<S: Serializer>(outcome: &Option<Outcome>, to: S) -> Result<S::Ok, S::Error> {
     outcome.map(Outcome::name).serialize(to)
 }

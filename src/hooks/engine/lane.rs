@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::active::Bound;
-use super::run::{Ended, Run};
+use super::run::{ENDING, Ended, FAR, Run};
 use super::subjects::{Put, Queued};
 use super::terms::{Stop, Terms};
 use super::{Book, Engine};
@@ -33,11 +33,12 @@ impl Engine {
     ) -> Put {
         let run = Run::new(&self.means, bound, event);
         if self.means.drain.is_draining() {
-            run.end(&Ended::new(Outcome::Abandoned, "crihook is ending"));
+            run.end(&Ended::new(Outcome::Abandoned, ENDING));
             return Put::Full;
         }
         let age = SystemTime::now().duration_since(event.at).unwrap_or_default();
-        let expiry = Instant::now() + self.means.max_age.saturating_sub(age);
+        let left = self.means.max_age.saturating_sub(age).min(FAR);
+        let expiry = Instant::now() + left;
         let (key, point) = (bound.key.clone(), event.point);
         let (put, back) = book.put(subject, Queued { point, key, once, run: Waiting { run, expiry } });
         if let Some(Queued { run, .. }) = back {
@@ -70,7 +71,7 @@ impl Engine {
                         () = drain.forced().cancelled() => break None,
                         () = draining.cancelled(), if !swept => {
                             swept = true;
-                            self.give_up(&subject, None, "crihook is ending");
+                            self.give_up(&subject, None, ENDING);
                         }
                         ended = &mut run => break Some(ended),
                     }

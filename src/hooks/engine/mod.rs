@@ -26,6 +26,8 @@ mod session;
 mod slots;
 mod subjects;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use active::{Active, Bound, OPT_OUT};
 
@@ -48,7 +50,7 @@ use crate::lifecycle::{Event, Outcome, Point};
 use active::Unbuilt;
 use breaker::Breaker;
 use lane::Waiting;
-use run::Run;
+use run::{ENDING, Run};
 use session::{Caller, Ending, Session, Verdict};
 use slots::Slots;
 use subjects::{Put, Subjects};
@@ -390,7 +392,7 @@ impl Means {
 /// Crihook was ended before there was a verdict: what must not fail has not succeeded.
 fn cut_short(hooks: &[Arc<Bound>]) -> Verdict {
     let must = hooks.iter().find(|bound| bound.hook.failure_policy == FailurePolicy::Fail);
-    must.map_or(Ok(()), |bound| Err(rejection(bound, "crihook is ending".to_owned())))
+    must.map_or(Ok(()), |bound| Err(rejection(bound, ENDING.to_owned())))
 }
 
 fn rejection(bound: &Bound, cause: String) -> Rejection {

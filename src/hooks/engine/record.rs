@@ -10,9 +10,6 @@ use super::active::Bound;
 use crate::hooks::handler::Evidence;
 use crate::journal::{AttemptRecord, AttemptResult};
 
-/// Bytes that are kept of the words of a failure.
-const MESSAGE: usize = 4096;
-
 /// An attempt under way.
 pub(super) struct Attempting {
     means: Arc<Means>,
@@ -49,7 +46,7 @@ impl Attempting {
             started_at: self.at,
             duration: self.began.elapsed(),
             result,
-            message: message.map(|message| message[..message.floor_char_boundary(MESSAGE)].to_owned()),
+            message: message.map(str::to_owned),
             exit_code: evidence.exit_code,
             http_status: evidence.http_status,
             stdout: text(&evidence.stdout),

@@ -32,10 +32,12 @@ use crate::lifecycle::{Address, Event, Outcome};
 
 /// Handlers keep to their deadline by themselves; one that has not after this long is dropped.
 const BACKSTOP: Duration = Duration::from_secs(1);
-/// What is said of a run or an attempt that the end of crihook has cut.
-const ENDING: &str = "crihook is ending";
+/// Bytes that are kept of the words of a failure.
+const MESSAGE: usize = 4096;
+/// Why a run goes no further when crihook does not.
+pub(super) const ENDING: &str = "crihook is ending";
 /// "Never", as a time.
-const FAR: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub(super) const FAR: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,10 +55,9 @@ impl Ended {
     /// Of its last failure, with what kept it from another attempt.
     fn of(failure: Failure, mode: Mode, but: &str) -> Self {
         let outcome = match failure.kind {
-            Failing::Failed | Failing::Rejected => Outcome::Failed,
             Failing::TimedOut => Outcome::TimedOut,
             Failing::Gone if mode == Mode::Background => Outcome::Abandoned,
-            Failing::Gone => Outcome::Failed,
+            Failing::Failed | Failing::Rejected | Failing::Gone => Outcome::Failed,
         };
         Self::new(outcome, failure.message + but)
     }
@@ -65,6 +66,8 @@ impl Ended {
     fn after(self, failure: Option<Failure>, mode: Mode) -> Self {
         match failure {
             None => self,
+            // A breaker says itself what went wrong last.
+            Some(_) if self.outcome == Outcome::Failed => self,
             // Out of time: what went wrong before says more than that.
             Some(failure) if self.outcome == Outcome::TimedOut => {
                 Self::of(failure, mode, "; no time is left to try again")
@@ -190,7 +193,10 @@ impl Run {
         let work = AssertUnwindSafe(self.work(deadline, &mut asked)).catch_unwind();
         let (result, cut) = tokio::select! {
             biased;
-            result = work => (result.unwrap_or_else(|_| Err(failing(Failing::Failed, "the handler panicked"))), false),
+            result = work => match result {
+                Ok(result) => (result, false),
+                Err(_panic) => (Err(failing(Failing::Failed, "the handler panicked")), false),
+            },
             () = terms.cut(deadline) => {
                 (Err(failing(Failing::TimedOut, "cut: a later call leaves it less time")), true)
             }
@@ -214,7 +220,8 @@ impl Run {
                 attempting.over(AttemptResult::Succeeded, None, &evidence);
                 Ok(())
             }
-            Err(failure) => {
+            Err(mut failure) => {
+                failure.message.truncate(failure.message.floor_char_boundary(MESSAGE));
                 let result = match failure.kind {
                     Failing::Failed => AttemptResult::Failed,
                     Failing::TimedOut => AttemptResult::TimedOut,

@@ -14,7 +14,7 @@ pub(super) struct Subjects<S, Q, T> {
     /// Runs in all queues.
     queued: usize,
     max_queued: usize,
-    max_subjects: usize,
+    max_known: usize,
     now: u64,
 }
 
@@ -61,16 +61,16 @@ pub(super) enum Put {
 }
 
 impl<S, Q, T> Subjects<S, Q, T> {
-    /// `max_queued` runs, and `max_subjects` that something is remembered of; beyond these, the one that was not asked for the longest is
+    /// `max_queued` runs, and `max_known` subjects that something is remembered of; beyond these, the one that was not asked for the longest is
     /// forgotten.
-    pub(super) fn new(max_queued: usize, max_subjects: usize) -> Self {
-        Self { all: HashMap::new(), queued: 0, max_queued, max_subjects, now: 0 }
+    pub(super) fn new(max_queued: usize, max_known: usize) -> Self {
+        Self { all: HashMap::new(), queued: 0, max_queued, max_known, now: 0 }
     }
 
     fn subject(&mut self, name: &str) -> &mut Subject<S, Q, T> {
         self.now += 1;
         if !self.all.contains_key(name) {
-            if self.all.len() >= self.max_subjects {
+            if self.all.len() >= self.max_known {
                 self.make_room();
             }
             let subject = Subject { points: HashMap::new(), lane: None, forgotten: false, asked: 0 };

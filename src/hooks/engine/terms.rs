@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::run::Ended;
+use super::run::{ENDING, Ended};
 use crate::lifecycle::Outcome;
 
 /// See the module.
@@ -63,7 +63,7 @@ impl Terms {
                 let reason = tokio::select! {
                     biased;
                     () = stop.told.cancelled() => stop.reason.get().cloned().unwrap_or_default(),
-                    () = draining.cancelled() => "crihook is ending".to_owned(),
+                    () = draining.cancelled() => ENDING.to_owned(),
                     () = at(*expiry) => format!("its event is older than {}", humantime::format_duration(*max_age)),
                 };
                 Ended::new(Outcome::Abandoned, reason)

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint, Uri};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, TimeoutExpired};
 
 use super::tls::Trust;
 use super::v1::hook_service_client::HookServiceClient;
@@ -97,7 +97,8 @@ impl Grpc {
     fn verdict(&self, delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
         let Some(Verdict::Reject(reject)) = answer.verdict else { return Ok(Evidence::default()) };
         let reason = printable(&reject.reason);
-        let message = if reason.is_empty() { "rejected without a reason".to_owned() } else { format!("rejected: {reason}") };
+        let message =
+            if reason.is_empty() { "rejected without a reason".to_owned() } else { format!("rejected: {reason}") };
         // Where nothing can be refused any more, a rejection is a failure like any other.
         let kind = if delivery.event.point.stage == Stage::Pre { Failing::Rejected } else { Failing::Failed };
         Err(Failure::of(kind, message))
@@ -107,10 +108,10 @@ impl Grpc {
         let peer = &self.peer;
         match status.code() {
             Code::DeadlineExceeded => trouble::no_answer(peer, limit),
+            // tonic measures the time by itself, too.
+            _ if trouble::find::<TimeoutExpired>(status).is_some() => trouble::no_answer(peer, limit),
             // tonic's own statuses have a source; the server's have none.
             _ if status.source().is_some() => Failure::failed(trouble::words(status, peer)),
-            // tonic keeps an expired deadline of its own apart from the server's.
-            Code::Cancelled if status.message() == "Timeout expired" => trouble::no_answer(peer, limit),
             Code::Unimplemented => Failure::failed(format!("{peer} does not serve crihook.v1.HookService")),
             code => {
                 let said = printable(status.message());
@@ -125,8 +126,14 @@ impl Handler for Grpc {
     fn attempt(&self, delivery: Delivery) -> Boxed<'_, Result<Evidence, Failure>> {
         Box::pin(async move {
             let limit = delivery.deadline.saturating_duration_since(Instant::now());
-            let mut client = self.client.clone();
-            let asked = client.handle(self.request(&delivery, limit));
+            let asked = async {
+                let mut client = self.client.clone();
+                match client.handle(self.request(&delivery, limit)).await {
+                    // The channel has noticed only now that its connection is gone. The next call dials.
+                    Err(status) if trouble::never_sent(&status) => client.handle(self.request(&delivery, limit)).await,
+                    answered => answered,
+                }
+            };
             match timeout_at(delivery.deadline, asked).await {
                 Ok(Ok(answer)) => self.verdict(&delivery, answer.into_inner()),
                 Ok(Err(status)) => Err(self.failure(&status, limit)),
@@ -159,7 +166,8 @@ fn over_tcp(address: &str, spec: &policy::Grpc, trust: &Trust) -> Result<Channel
     let mut config = trust.config(tls)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(std::sync::Arc::new(config));
-    let name = ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is not a name that a server can have"))?;
+    let name =
+        ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is not a name that a server can have"))?;
     let connect = tower::service_fn(move |_: Uri| {
         let (host, name, connector) = (host.clone(), name.clone(), connector.clone());
         async move { connector.connect(name, dial(&host, port).await?).await.map(TokioIo::new) }

@@ -27,38 +27,39 @@ pub(super) fn no_answer(peer: &str, limit: Duration) -> Failure {
 
 /// What an exchange with `peer` failed of.
 pub(super) fn words(error: &(dyn Error + 'static), peer: &str) -> String {
-    let mut deepest = error;
-    let mut resolving = false;
-    for cause in chain(error) {
-        deepest = cause;
-        if let Some(error) = cause.downcast_ref::<rustls::Error>() {
-            return of_tls(error, peer);
+    if let Some(error) = find::<rustls::Error>(error) {
+        return of_tls(error, peer);
+    }
+    if let Some(error) = find::<hyper::Error>(error) {
+        if error.is_parse() {
+            return format!("{peer} answered something that is not HTTP");
         }
-        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-            if error.is_parse() {
-                return format!("{peer} answered something that is not HTTP");
-            }
-            if error.is_incomplete_message() {
-                return format!("{peer} closed the connection before it answered");
-            }
-        }
-        // hyper-util's own type for it cannot be named.
-        resolving |= cause.to_string() == "dns error";
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return if resolving { unresolved(error, peer) } else { of_io(error, peer) };
+        if error.is_incomplete_message() {
+            return format!("{peer} closed the connection before it answered");
         }
     }
+    if let Some(error) = find::<io::Error>(error) {
+        return of_io(error, peer);
+    }
+    let deepest = chain(error).last().map(ToString::to_string).unwrap_or_default();
     format!("the exchange with {peer} failed: {deepest}")
+}
+
+/// The first of this type in what an error consists of.
+pub(super) fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// Whether the connection had ended before a request was sent on it.
+pub(super) fn never_sent(error: &(dyn Error + 'static)) -> bool {
+    find::<hyper::Error>(error).is_some_and(|error| error.is_canceled() || error.is_closed())
 }
 
 /// Whether the connection ended before an answer.
 pub(super) fn broke_off(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|cause| {
         let lost = |kind| {
-            matches!(
-                kind,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
-            )
+            matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
         };
         cause.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled())
             || cause.downcast_ref::<io::Error>().is_some_and(|e| lost(e.kind()))
@@ -75,9 +76,6 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
 
 /// What a connection to `peer` failed of.
 pub(super) fn of_io(error: &io::Error, peer: &str) -> String {
-    if let Some(tls) = error.get_ref().and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()) {
-        return of_tls(tls, peer);
-    }
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!("connection refused by {peer}"),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => {
@@ -86,24 +84,25 @@ pub(super) fn of_io(error: &io::Error, peer: &str) -> String {
         io::ErrorKind::NotFound => format!("there is no socket at {peer}"),
         io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => format!("no route to {peer}"),
         io::ErrorKind::TimedOut => format!("{peer} does not answer"),
-        _ if error.raw_os_error().is_none() && error.to_string().contains("lookup address") => unresolved(error, peer),
-        _ => format!("the connection to {peer} failed: {error}"),
+        // h2 keeps of such an error only the words.
+        io::ErrorKind::InvalidData if error.to_string().ends_with("alert: CertificateRequired") => unknown_client(peer),
+        // The standard library has no kind for it.
+        _ => match error.to_string().strip_prefix("failed to lookup address information: ") {
+            Some(reason) => format!("the name of {peer} cannot be resolved: {reason}"),
+            None => format!("the connection to {peer} failed: {error}"),
+        },
     }
 }
 
-fn unresolved(error: &io::Error, peer: &str) -> String {
-    let text = error.to_string();
-    let reason = text.strip_prefix("failed to lookup address information: ").unwrap_or(&text);
-    format!("the name of {peer} cannot be resolved: {reason}")
+fn unknown_client(peer: &str) -> String {
+    format!("{peer} wants a client certificate")
 }
 
 fn of_tls(error: &rustls::Error, peer: &str) -> String {
     match error {
         rustls::Error::InvalidCertificate(reason) => format!("the certificate of {peer} is not accepted: {reason}"),
         rustls::Error::InvalidMessage(_) => format!("{peer} does not speak TLS"),
-        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => {
-            format!("{peer} wants a client certificate")
-        }
+        rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired) => unknown_client(peer),
         rustls::Error::AlertReceived(alert) => format!("{peer} broke TLS off: {alert:?}"),
         other => format!("TLS with {peer} failed: {other}"),
     }
