@@ -3,8 +3,17 @@
 //! A [`PolicySet`] is all that an operator has said, complete and valid; there is no half of one. What is wrong in a document is
 //! found when it is read, with its place.
 
+mod diagnostic;
+mod load;
+mod raw;
+mod secrets;
 mod template;
+#[cfg(test)]
+mod tests;
+mod validate;
 
+pub use diagnostic::{Diagnostic, Quote};
+pub use load::{LARGEST, Loaded, Text, load, load_paths, parse};
 pub use template::{Name, Template, UnknownName};
 
 use std::path::PathBuf;
@@ -15,6 +24,21 @@ use bytes::Bytes;
 
 use crate::hooks::matcher::Selector;
 use crate::lifecycle::{Call, Point, Stage};
+
+/// What stands at the head of every policy.
+pub const API_VERSION: &str = "crihook.dev/v1";
+/// What stands below it.
+pub const KIND: &str = "HookPolicy";
+/// What a hook can do, as policies spell it.
+pub const HANDLERS: [&str; 7] = ["exec", "httpGet", "tcpSocket", "sleep", "webhook", "grpc", "command"];
+/// Of one run.
+pub const MOST_ATTEMPTS: u32 = 1000;
+
+/// The JSON Schema of a policy document, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(raw::Document).to_value()
+}
 
 /// All policies of a node, in the order in which their hooks run: by file, document and list.
 #[derive(Debug, Clone, Default)]
