@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Endpoint, Settings};
-use crate::hooks::Options;
-use crate::hooks::policy::PolicySet;
+use crate::hooks::policy::{self, PolicySet};
 use crate::inventory::Runtime as _;
 use crate::lifecycle::Point;
 use crate::runtime::Runtime;
@@ -126,7 +125,7 @@ fn explain(args: &Args) -> Result<String, Refused> {
         (Some(file), _) => from_manifest(file)?,
         (None, id) => vec![from_runtime(&config.runtime_endpoint, id.as_deref().unwrap_or_default())?],
     };
-    let pods = pods.iter().map(|described| plan::explain(&set, &Options::default(), described, args.point)).collect();
+    let pods = pods.iter().map(|described| plan::explain(&set, &config.hooks, described, args.point)).collect();
     let document = Document { policy_hash: set.hash.clone(), policies: set.policies.len(), pods };
     Ok(match args.output {
         Output::Text => page(&document, &config.hooks_dir),
@@ -144,8 +143,13 @@ fn configure(args: &Args) -> Result<Config, ConfigError> {
     Settings { hooks_dir, runtime_endpoint, ..Settings::default() }.or(file).try_into()
 }
 
-fn policies(_config: &Config) -> Result<PolicySet, Refused> {
-    Ok(PolicySet::default())
+/// Those that are in the directory, be they in force or not.
+fn policies(config: &Config) -> Result<PolicySet, Refused> {
+    let loaded = policy::load(&config.hooks_dir, &config.hooks.defaults).map_err(|mistakes| {
+        let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        Refused::Policies(told.join("\n"))
+    })?;
+    Ok(loaded.set)
 }
 
 fn from_manifest(file: &Path) -> Result<Vec<Described>, Refused> {
