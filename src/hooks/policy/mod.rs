@@ -4,8 +4,10 @@
 //! found when it is read, with its place.
 
 mod diagnostic;
+mod last_good;
 mod load;
 mod raw;
+pub mod reload;
 mod secrets;
 mod template;
 #[cfg(test)]
@@ -47,6 +49,14 @@ pub struct PolicySet {
     pub policies: Vec<Arc<Policy>>,
     /// Of the documents that it was read from: the same text has the same hash.
     pub hash: String,
+}
+
+impl PolicySet {
+    /// How many hooks there are.
+    #[must_use]
+    pub fn hooks(&self) -> usize {
+        self.policies.iter().map(|policy| policy.hooks.len()).sum()
+    }
 }
 
 /// A `HookPolicy` document.
