@@ -205,7 +205,8 @@ async fn make_end(child: &mut Child, supervisor: Pid) {
         if timeout(PATIENCE, child.wait()).await.is_ok() {
             return;
         }
-        tree::kill_below(supervisor);
+        // However many there were: they are gone when the supervisor says so.
+        let _ = tree::kill_below(supervisor);
     }
     let _ = kill(supervisor, Signal::SIGKILL);
     let _ = timeout(PATIENCE, child.wait()).await;

@@ -79,14 +79,14 @@ mod tests {
         (result, asked)
     }
 
-    fn ended(exit_code: i32) -> Option<Result<Executed, ExecError>> {
+    fn ended(exit_code: i32) -> Executed {
         let stdout = Bytes::from(vec![b'x'; tail::CAP + 1]);
-        Some(Ok(Executed { exit_code, stdout, stderr: Bytes::from_static(b"oh") }))
+        Executed { exit_code, stdout, stderr: Bytes::from_static(b"oh") }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_command_is_expanded_argument_by_argument_and_its_output_kept() {
-        let (result, (container, command, limit)) = run(ended(0)).await;
+        let (result, (container, command, limit)) = run(Some(Ok(ended(0)))).await;
         assert_eq!(container, "c1");
         assert_eq!(command, ["/bin/drain", "--pod", "web-0", "$(X) a b"]);
         assert_eq!(limit, Duration::from_secs(10));
@@ -100,7 +100,7 @@ mod tests {
             let failure = run(answer).await.0.unwrap_err();
             format!("{:?}: {} ({:?})", failure.kind, failure.message, failure.evidence.exit_code)
         };
-        assert_eq!(told(ended(3)).await, "Failed: exit code 3 (Some(3))");
+        assert_eq!(told(Some(Ok(ended(3)))).await, "Failed: exit code 3 (Some(3))");
         assert_eq!(
             told(Some(Err(ExecError::NotStarted("/bin/drain: no such file".into())))).await,
             "Failed: the command: cannot be started in the container: /bin/drain: no such file (None)"

@@ -94,7 +94,7 @@ impl Grpc {
         request
     }
 
-    fn verdict(&self, delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
+    fn verdict(delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
         let Some(Verdict::Reject(reject)) = answer.verdict else { return Ok(Evidence::default()) };
         let reason = printable(&reject.reason);
         let message =
@@ -135,7 +135,7 @@ impl Handler for Grpc {
                 }
             };
             match timeout_at(delivery.deadline, asked).await {
-                Ok(Ok(answer)) => self.verdict(&delivery, answer.into_inner()),
+                Ok(Ok(answer)) => Self::verdict(&delivery, answer.into_inner()),
                 Ok(Err(status)) => Err(self.failure(&status, limit)),
                 Err(_) => Err(trouble::no_answer(&self.peer, limit)),
             }

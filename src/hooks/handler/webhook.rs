@@ -1,4 +1,4 @@
-//! `webhook`: POSTs the event as a CloudEvents document, over http, https or a unix socket.
+//! `webhook`: POSTs the event as a `CloudEvents` document, over http, https or a unix socket.
 //!
 //! Connections are kept for the next event; over a unix socket that makes the difference between a fraction of a millisecond and a
 //! handshake.
@@ -29,10 +29,12 @@ pub(super) struct Webhook {
     client: Transport,
 }
 
+type UnixClient = Client<Noting<UnixConnector>, Full<Bytes>>;
+
 /// The client of either kind of server.
 enum Transport {
     Tcp { client: reqwest::Client, url: Template },
-    Unix { client: Client<Noting<UnixConnector>, Full<Bytes>>, socket: PathBuf, path: Template },
+    Unix { client: Box<UnixClient>, socket: PathBuf, path: Template },
 }
 
 impl Webhook {
@@ -53,7 +55,7 @@ impl Webhook {
                     .pool_idle_timeout(idle)
                     .pool_max_idle_per_host(most)
                     .build(Noting(UnixConnector));
-                Transport::Unix { client, socket: socket.clone(), path: path.clone() }
+                Transport::Unix { client: Box::new(client), socket: socket.clone(), path: path.clone() }
             }
         };
         Ok(Self { node, spec: spec.clone(), client })
@@ -109,7 +111,7 @@ async fn over_tcp(
 
 /// A socket has no host that a redirect could be to: whatever it answers is the answer.
 async fn over_unix(
-    client: &Client<Noting<UnixConnector>, Full<Bytes>>,
+    client: &UnixClient,
     request: &Request<Full<Bytes>>,
     peer: &str,
     deadline: Instant,
