@@ -25,6 +25,10 @@ impl Handler for Exec {
             let values = Values { delivery: &delivery, node: &self.node };
             let command: Vec<String> = self.command.iter().map(|argument| values.fill(argument)).collect();
             let limit = delivery.deadline.saturating_duration_since(Instant::now());
+            // To the runtime no time at all would mean: without a limit.
+            if limit.is_zero() {
+                return Err(Failure::of(Failing::TimedOut, "there was no time left to run the command"));
+            }
             let running = self.runtime.exec(&container.id, &command, limit);
             let Ok(ended) = timeout_at(delivery.deadline, running).await else {
                 let message = format!("the command did not end within {}", trouble::span(limit));
@@ -92,6 +96,17 @@ mod tests {
         assert_eq!(limit, Duration::from_secs(10));
         let evidence = result.unwrap();
         assert_eq!((evidence.exit_code, evidence.stdout.len(), &evidence.stderr[..]), (Some(0), tail::CAP, &b"oh"[..]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn at_the_deadline_nothing_is_begun() {
+        let runtime = Arc::new(testing::Scripted { answer: Some(Ok(ended(0))), ..testing::Scripted::default() });
+        let hook = testing::hook("PreStop", Action::Exec(vec![testing::template("/bin/drain")]));
+        let handler = Workshop::new(runtime.clone(), "node-7".into(), testing::LOCAL).build(&hook).unwrap();
+        let mut delivery = testing::delivery(hook);
+        delivery.deadline = Instant::now();
+        assert_eq!(handler.attempt(delivery).await.unwrap_err().kind, Failing::TimedOut);
+        assert!(runtime.asked.lock().unwrap().is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,10 +3,11 @@
 //! Connections are kept for the next event; over a unix socket that makes the difference between a fraction of a millisecond and a
 //! handshake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use ::http::{HeaderMap, HeaderValue, Request};
+use ::http::uri::PathAndQuery;
+use ::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
@@ -28,6 +29,9 @@ pub(super) struct Webhook {
     spec: policy::Webhook,
     client: Transport,
 }
+
+/// No server takes more.
+const URI_CAP: usize = 32 * 1024;
 
 type UnixClient = Client<Noting<UnixConnector>, Full<Bytes>>;
 
@@ -79,9 +83,10 @@ impl Handler for Webhook {
                 Transport::Unix { client, socket, path } => {
                     headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
                     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http::USER_AGENT));
-                    let mut request = Request::post(hyperlocal::Uri::new(socket, &values.fill(path)))
-                        .body(Full::new(document))
-                        .map_err(|_| Failure::failed("the path of the policy, once filled in, is none"))?;
+                    let mut request = Request::new(Full::new(document));
+                    *request.method_mut() = Method::POST;
+                    *request.uri_mut() = uri(socket, &values.fill(path))
+                        .ok_or_else(|| Failure::failed("the path of the policy, once filled in, is none"))?;
                     *request.headers_mut() = headers;
                     let peer = format!("unix://{}", socket.display());
                     over_unix(client, &request, &peer, delivery.deadline).await
@@ -89,6 +94,13 @@ impl Handler for Webhook {
             }
         })
     }
+}
+
+/// hyperlocal wants only what is sure to make a URI; the socket's path takes part in its length, in hexadecimal digits.
+fn uri(socket: &Path, path: &str) -> Option<Uri> {
+    let fits = path.len() + 2 * socket.as_os_str().len() < URI_CAP;
+    let path = path.parse::<PathAndQuery>().ok().filter(|path| fits && path.as_str().starts_with('/'))?;
+    Some(hyperlocal::Uri::new(socket, path.as_str()).into())
 }
 
 async fn over_tcp(
