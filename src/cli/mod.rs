@@ -24,7 +24,7 @@ enum Command {
     Demo(demo::Args),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
-    Command(command::Args),
+    Supervise(command::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -33,6 +33,6 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
-        Command::Command(args) => command::run(&args),
+        Command::Supervise(args) => command::run(&args),
     }
 }
