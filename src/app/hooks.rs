@@ -67,7 +67,9 @@ impl Hooks {
         let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve);
         let reloader = Reloader::new(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         let (health, applied) = (reloader.health(), interposer.clone());
-        tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
+        let apply = move |set| applied.activate(set);
+        reloader.load(&apply);
+        tokio::spawn(reloader.run(hangup, apply));
         Self { interposer, journal, health }
     }
 

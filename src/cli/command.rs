@@ -21,7 +21,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Gid, Pid, Uid, User, getppid, initgroups, setgid, setgroups, setsid, setuid};
+use nix::unistd::{Gid, Pid, Uid, User, close, getppid, initgroups, setgid, setgroups, setsid, setuid};
 
 use crate::hooks::handler::{ENV_MARK, NOT_STARTED, tree};
 
@@ -65,6 +65,7 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn supervise(args: &Args) -> io::Result<u8> {
+    close_inherited();
     let mut awaited = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         awaited.add(signal);
@@ -97,6 +98,17 @@ fn supervise(args: &Args) -> io::Result<u8> {
     };
     end_all(own);
     Ok(code)
+}
+
+/// Commands get the three standard streams and nothing else. What crihook itself was started with (a socket from systemd, for one)
+/// lacks the mark that keeps it from its children. Nothing has been opened here yet that could be closed by mistake.
+fn close_inherited() {
+    let open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let open: Vec<i32> = open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The directory's own is closed already.
+        let _ = close(fd);
+    }
 }
 
 const fn code_of_signal(signal: Signal) -> u8 {
@@ -144,12 +156,12 @@ fn enter(args: &Args) -> String {
         Some((OsStr::from_bytes(name).to_owned(), value))
     });
     let env: Vec<_> = env.collect();
+    // As everywhere, a script without #! is the shell's.
     let error = Command::new(program).args(&args.command[1..]).env_clear().envs(env).exec();
     let reason = match error.kind() {
         ErrorKind::NotFound if program.exists() => "the interpreter that it names does not exist".to_owned(),
         ErrorKind::NotFound => "no such file".to_owned(),
         ErrorKind::PermissionDenied => "not executable".to_owned(),
-        _ if error.raw_os_error() == Some(Errno::ENOEXEC as i32) => "neither a program nor a script with #!".to_owned(),
         _ => error.to_string(),
     };
     format!("{}: {reason}", program.display())

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, so that there is one link step; one module a subject.
 
 mod architecture;
+mod commands;
 mod demo;
 mod hooks;
 mod notify;

@@ -97,7 +97,8 @@ impl Grpc {
     fn verdict(&self, delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
         let Some(Verdict::Reject(reject)) = answer.verdict else { return Ok(Evidence::default()) };
         let reason = printable(&reject.reason);
-        let message = if reason.is_empty() { "rejected without a reason".to_owned() } else { format!("rejected: {reason}") };
+        let message =
+            if reason.is_empty() { "rejected without a reason".to_owned() } else { format!("rejected: {reason}") };
         // Where nothing can be refused any more, a rejection is a failure like any other.
         let kind = if delivery.event.point.stage == Stage::Pre { Failing::Rejected } else { Failing::Failed };
         Err(Failure::of(kind, message))
@@ -165,7 +166,8 @@ fn over_tcp(address: &str, spec: &policy::Grpc, trust: &Trust) -> Result<Channel
     let mut config = trust.config(tls)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     let connector = TlsConnector::from(std::sync::Arc::new(config));
-    let name = ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is not a name that a server can have"))?;
+    let name =
+        ServerName::try_from(host.clone()).map_err(|_| format!("`{host}` is not a name that a server can have"))?;
     let connect = tower::service_fn(move |_: Uri| {
         let (host, name, connector) = (host.clone(), name.clone(), connector.clone());
         async move { connector.connect(name, dial(&host, port).await?).await.map(TokioIo::new) }

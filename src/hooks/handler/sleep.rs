@@ -43,9 +43,6 @@ mod tests {
         let began = Instant::now();
         let failure = testing::attempt(Action::Sleep(Duration::from_mins(1))).await.unwrap_err();
         assert_eq!(began.elapsed(), Duration::from_secs(10));
-        assert_eq!(
-            (failure.kind, failure.message.as_str()),
-            (Failing::TimedOut, "a sleep of 1m was cut after 10s")
-        );
+        assert_eq!((failure.kind, failure.message.as_str()), (Failing::TimedOut, "a sleep of 1m was cut after 10s"));
     }
 }

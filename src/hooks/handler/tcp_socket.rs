@@ -59,7 +59,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let failure = testing::attempt(socket(port)).await.unwrap_err();
-        assert_eq!((failure.kind, failure.message), (Failing::Failed, format!("connection refused by 127.0.0.1:{port}")));
+        assert_eq!(
+            (failure.kind, failure.message),
+            (Failing::Failed, format!("connection refused by 127.0.0.1:{port}"))
+        );
 
         let nowhere = policy::TcpSocket { port: PortRef::Number(9), host: Some(testing::template("no.such.invalid")) };
         let message = testing::attempt(Action::TcpSocket(nowhere)).await.unwrap_err().message;

@@ -124,7 +124,10 @@ mod tests {
         let authority = Authority::new();
         let junk = Bytes::from_static(b"hunter2");
         let (chain, key) = authority.client.clone();
-        assert_eq!(told(&Tls { ca: Some(junk.clone()), ..Tls::default() }), "caFile: there is no certificate in it (PEM)");
+        assert_eq!(
+            told(&Tls { ca: Some(junk.clone()), ..Tls::default() }),
+            "caFile: there is no certificate in it (PEM)"
+        );
         let identity = |chain, key| Tls { identity: Some((chain, key)), ..authority.trusted() };
         assert_eq!(told(&identity(junk.clone(), key)), "certFile: there is no certificate in it (PEM)");
         assert_eq!(told(&identity(chain.clone(), junk)), "keyFile: there is no private key in it (PEM)");

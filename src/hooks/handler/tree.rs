@@ -16,7 +16,9 @@ pub fn below(root: Pid) -> Vec<Pid> {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // It may have ended since the directory was read.
-        let Some((parent, alive)) = fs::read(entry.path().join("stat")).ok().and_then(|stat| parse(&stat)) else { continue };
+        let Some((parent, alive)) = fs::read(entry.path().join("stat")).ok().and_then(|stat| parse(&stat)) else {
+            continue;
+        };
         children.entry(parent).or_default().push((pid, alive));
     }
     let mut found = Vec::new();
@@ -66,7 +68,8 @@ mod tests {
 
     #[test]
     fn grandchildren_are_found_and_killed() {
-        let mut shell = Command::new("sh").args(["-c", "sleep 600 & echo; wait"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut shell =
+            Command::new("sh").args(["-c", "sleep 600 & echo; wait"]).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = [0];
         std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut line).unwrap();
         let root = Pid::this();

@@ -59,10 +59,7 @@ pub(super) fn never_sent(error: &(dyn Error + 'static)) -> bool {
 pub(super) fn broke_off(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|cause| {
         let lost = |kind| {
-            matches!(
-                kind,
-                io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof
-            )
+            matches!(kind, io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof)
         };
         cause.downcast_ref::<hyper::Error>().is_some_and(|e| e.is_incomplete_message() || e.is_canceled())
             || cause.downcast_ref::<io::Error>().is_some_and(|e| lost(e.kind()))

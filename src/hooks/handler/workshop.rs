@@ -46,9 +46,7 @@ impl Workshop {
     pub fn build(&self, hook: &Arc<Hook>) -> Result<Box<dyn Handler>, String> {
         let node = Node { name: self.node_name.as_str().into(), address: self.node_address };
         Ok(match &hook.action {
-            Action::Exec(command) => {
-                Box::new(Exec { runtime: self.runtime.clone(), node, command: command.clone() })
-            }
+            Action::Exec(command) => Box::new(Exec { runtime: self.runtime.clone(), node, command: command.clone() }),
             Action::HttpGet(spec) => {
                 let client = http::client(&self.trust, &spec.tls, http::Purpose::Get)?;
                 Box::new(HttpGet { node, spec: spec.clone(), client })

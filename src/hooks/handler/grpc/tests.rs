@@ -165,10 +165,10 @@ async fn over_a_unix_socket_and_again_after_the_server_was_restarted() {
     for _ in 0..2 {
         let server = Server::with(None);
         let listener = UnixListener::bind(&path).unwrap();
-        let (_, serving) = tokio::join!(
-            async { handler.attempt(testing::delivery(hook.clone())).await.unwrap() },
-            async { server.serve(listener.accept().await.unwrap().0) },
-        );
+        let (_, serving) =
+            tokio::join!(async { handler.attempt(testing::delivery(hook.clone())).await.unwrap() }, async {
+                server.serve(listener.accept().await.unwrap().0)
+            },);
         handler.attempt(testing::delivery(hook.clone())).await.unwrap();
         assert_eq!(server.asked.lock().unwrap().len(), 2, "over one connection");
         serving.abort();

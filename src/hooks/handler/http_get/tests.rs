@@ -69,7 +69,8 @@ async fn statuses_from_200_to_399_succeed_and_the_rest_does_not() {
         let port = Raw::new().tcp(move |_| answer(status, "")).await;
         assert_eq!(attempt(get(port, "/")).await.is_ok(), succeeds, "{status}");
     }
-    for (status, told) in [("404 Not Found", "404 Not Found"), ("500 X", "500 Internal Server Error"), ("499 X", "499")] {
+    for (status, told) in [("404 Not Found", "404 Not Found"), ("500 X", "500 Internal Server Error"), ("499 X", "499")]
+    {
         let port = Raw::new().tcp(move |_| answer(status, "because")).await;
         let failure = attempt(get(port, "/?token=hunter2")).await.unwrap_err();
         assert_eq!((failure.kind, failure.message), (Failing::Failed, format!("127.0.0.1:{port} answered {told}")));
@@ -124,8 +125,7 @@ async fn of_a_body_without_an_end_the_beginning_is_kept_and_nobody_waits() {
 #[tokio::test]
 async fn a_body_that_stalls_is_waited_for_until_the_deadline_and_the_status_counts() {
     let port = Raw::new().tcp(|_| Some("HTTP/1.1 202 Accepted\r\ncontent-length: 9\r\n\r\npart".into())).await;
-    let evidence =
-        testing::attempt_within(Duration::from_millis(200), Action::HttpGet(get(port, "/"))).await.unwrap();
+    let evidence = testing::attempt_within(Duration::from_millis(200), Action::HttpGet(get(port, "/"))).await.unwrap();
     assert_eq!((evidence.http_status, &evidence.body[..]), (Some(202), &b"part"[..]));
 }
 
@@ -155,7 +155,10 @@ async fn servers_that_hang_close_or_talk_nonsense_are_told_apart() {
     let refusing = listener.local_addr().unwrap().port();
     drop(listener);
     let failure = attempt(get(refusing, "/")).await.unwrap_err();
-    assert_eq!((failure.kind, failure.message), (Failing::Failed, format!("connection refused by 127.0.0.1:{refusing}")));
+    assert_eq!(
+        (failure.kind, failure.message),
+        (Failing::Failed, format!("connection refused by 127.0.0.1:{refusing}"))
+    );
 }
 
 #[tokio::test]
@@ -177,7 +180,8 @@ async fn https_is_verified_unless_the_policy_says_not_to() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
     })
     .await;
-    let failure = attempt(policy::HttpGet { port: PortRef::Number(plain), ..with(authority.trusted()) }).await.unwrap_err();
+    let failure =
+        attempt(policy::HttpGet { port: PortRef::Number(plain), ..with(authority.trusted()) }).await.unwrap_err();
     assert_eq!(failure.message, format!("127.0.0.1:{plain} does not speak TLS"));
 }
 
