@@ -1,4 +1,4 @@
-//! Compiles the CRI view with protox, so that no system protoc is needed.
+//! Compiles the CRI view and the protocol of hook servers with protox, so that no system protoc is needed.
 
 use std::path::PathBuf;
 
@@ -10,5 +10,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The descriptors are for the test that compares the view with the list of CRI's facts.
     std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("cri.binpb"), files.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(files)?;
+    tonic_prost_build::configure().compile_fds(protox::compile(["proto/hook.proto"], ["proto"])?)?;
     Ok(())
 }

@@ -78,6 +78,10 @@ impl Accept for UnixListener {
     }
 }
 
+/// Documents for crihook's own commands, by path: JSON, or `None` where there is none. They may hold what hooks have printed, so they are
+/// served on the admin socket and nowhere else.
+pub type Documents = Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
+
 /// What the server can say.
 #[derive(Clone)]
 pub struct Admin {
@@ -87,6 +91,8 @@ pub struct Admin {
     pub alive: Report,
     /// For `/readyz`: would a call succeed?
     pub ready: Report,
+    /// On the admin socket only.
+    pub documents: Option<Documents>,
 }
 
 impl Admin {
@@ -109,6 +115,9 @@ impl Admin {
                     "\n\n/metrics  for Prometheus\n/livez    is it alive\n/readyz   would a call succeed\n"
                 ),
             ),
+            path if let Some(document) = self.documents.as_ref().and_then(|documents| documents(path)) => {
+                respond(StatusCode::OK, "application/json", document)
+            }
             other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
         }
     }

@@ -248,6 +248,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// See [`Settings::log_level`].
     pub log_level: Level,
+    /// What the file's section `hooks` says.
+    pub hooks: crate::hooks::Options,
 }
 
 impl TryFrom<Settings> for Config {
@@ -265,6 +267,7 @@ impl TryFrom<Settings> for Config {
             admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),
+            hooks: crate::hooks::Options::default(),
         };
         let image = config.image_endpoint.as_ref().unwrap_or(&config.runtime_endpoint);
         let (runtime, admin) = (&config.runtime_endpoint, &config.admin_socket);

@@ -6,14 +6,21 @@
 //! | [`app`] | the composition root: binds, registers, composes, spawns, drains |
 //! | [`config`] | flags, environment and file → one validated type |
 //! | [`proxy`] | the data path |
+//! | [`interposer`] | the one bridge: CRI call → event → hooks → verdict |
+//! | [`hooks`] | policies, matching, the engine that runs hooks, and their handlers |
+//! | [`inventory`] | the ids of containers and sandboxes → who they are |
+//! | [`journal`] | the record of hooks' runs |
 //! | [`runtime`] | crihook's own client of the runtime |
 //! | [`admin`] | HTTP for people and Prometheus |
-//! | [`cri`] | CRI's vocabulary: methods, codes, frames, the view's messages |
+//! | [`cri`] | CRI's vocabulary: methods, codes, frames, patches, the view's messages |
+//! | [`lifecycle`] | points, pods, containers, events, outcomes: plain types |
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
 //! | [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `proxy → cri, drain, metrics`; `runtime → cri`; `sim → cri`;
-//! `admin → metrics`; `config → the types that modules declare`; `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.
+//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, cri, lifecycle`;
+//! `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
+//! inventory; `inventory → lifecycle`; `journal → lifecycle, metrics`; `admin → drain, metrics`; `sim → cri`; `config → the types that modules declare`;
+//! `cri`, `lifecycle`, `drain`, `metrics` and `telemetry` use nothing of the crate.
 //! A test holds the crate to it.
 
 pub mod admin;
@@ -23,6 +30,9 @@ pub mod config;
 pub mod cri;
 pub mod drain;
 pub mod hooks;
+pub mod interposer;
+pub mod inventory;
+pub mod journal;
 pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;

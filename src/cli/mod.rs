@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod command;
 mod demo;
 mod serve;
 
@@ -21,6 +22,9 @@ enum Command {
     Serve(serve::Args),
     /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
     Demo(demo::Args),
+    /// What crihook runs the commands of hooks with
+    #[command(name = "__command", hide = true)]
+    Command(command::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -29,5 +33,6 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
+        Command::Command(args) => command::run(&args),
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Settings};
@@ -55,7 +56,19 @@ fn serve(config: Config, log: &Log) -> Result<()> {
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         tokio::spawn(heed_signals(app.drain())?);
-        app.run().await
+        let (hangups, hangup) = mpsc::channel(1);
+        tokio::spawn(heed_hangups(hangups)?);
+        app.reload_on(hangup).run().await
+    })
+}
+
+/// Each SIGHUP asks for the policies to be read again; those that come while one waits are the same.
+fn heed_hangups(hangups: mpsc::Sender<()>) -> Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            let _ = hangups.try_send(());
+        }
     })
 }
 

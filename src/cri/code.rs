@@ -40,6 +40,8 @@ impl Code {
     pub const PERMISSION_DENIED: Self = Self(7);
     /// Too much was asked.
     pub const RESOURCE_EXHAUSTED: Self = Self(8);
+    /// The call is refused for a reason that lies outside of it.
+    pub const FAILED_PRECONDITION: Self = Self(9);
     /// An invariant is broken.
     pub const INTERNAL: Self = Self(13);
     /// The server cannot be reached; trying again may help.

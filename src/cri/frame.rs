@@ -2,8 +2,45 @@
 //!
 //! Source: <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>, "Length-Prefixed-Message".
 
+use bytes::{BufMut, Bytes, BytesMut};
+
 /// Bytes that precede every message: the compression flag and the length.
 const PREFIX: usize = 5;
+
+/// A call's only message, found in the bytes of its body.
+///
+/// # Errors
+/// See [`Unreadable`].
+pub fn only_message(body: &Bytes) -> Result<Bytes, Unreadable> {
+    let Some((&[flag, length @ ..], message)) = body.split_first_chunk::<PREFIX>() else {
+        return Err(Unreadable::Malformed);
+    };
+    match flag {
+        _ if message.len() != u32::from_be_bytes(length) as usize => Err(Unreadable::Malformed),
+        0 => Ok(body.slice(PREFIX..)),
+        _ => Err(Unreadable::Compressed),
+    }
+}
+
+/// The bytes of a body with this one message, uncompressed.
+#[must_use]
+pub fn framed(message: &[u8]) -> Bytes {
+    let mut body = BytesMut::with_capacity(PREFIX + message.len());
+    body.put_u8(0);
+    // CRI's own limit is far below what does not fit.
+    body.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
+    body.put_slice(message);
+    body.freeze()
+}
+
+/// Why a body is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Its message is compressed.
+    Compressed,
+    /// It is not exactly one message.
+    Malformed,
+}
 
 /// Finds the sizes of the messages in a stream of bytes without keeping any of them.
 ///
@@ -43,6 +80,19 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_read_only_if_it_is_one_plain_message() {
+        let body = framed(b"abc");
+        assert_eq!(only_message(&body).unwrap(), "abc");
+        assert_eq!(only_message(&framed(b"")).unwrap(), "");
+        let mut compressed = body.to_vec();
+        compressed[0] = 1;
+        assert_eq!(only_message(&compressed.into()), Err(Unreadable::Compressed));
+        assert_eq!(only_message(&body.slice(..7)), Err(Unreadable::Malformed), "cut short");
+        assert_eq!(only_message(&Bytes::from_static(b"\0\0")), Err(Unreadable::Malformed));
+        assert_eq!(only_message(&[body.clone(), body].concat().into()), Err(Unreadable::Malformed), "two messages");
+    }
 
     fn sizes(pieces: &[&[u8]]) -> Vec<u32> {
         let mut meter = Meter::default();

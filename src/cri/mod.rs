@@ -3,10 +3,14 @@
 mod code;
 mod frame;
 mod method;
+mod patch;
+mod timeout;
 
 pub use code::Code;
-pub use frame::Meter;
+pub use frame::{Meter, Unreadable, framed, only_message};
 pub use method::{Method, OTHER, Service};
+pub use patch::patched;
+pub use timeout::deadline_of;
 
 /// The view of CRI v1 that `proto/cri.proto` writes down, generated at build time.
 #[allow(missing_docs, clippy::pedantic, reason = "generated code")]

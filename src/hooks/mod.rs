@@ -11,6 +11,7 @@
 pub mod engine;
 pub mod handler;
 pub mod matcher;
+pub mod metrics;
 pub mod policy;
 
 use std::future::Future;

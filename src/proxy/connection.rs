@@ -32,10 +32,12 @@ use tokio::task::coop;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::intercept::{Gate, Gated, Interceptor};
 use super::io::{Flusher, Gathered, gather};
 use super::latency::{Phase, Recorder, Stopwatch};
 use super::relay::{self, AnswerTo, Relay, Round};
 use super::settings;
+use super::source::Source;
 use super::upstream::{Accepted, OpenConnection, Placed, Upstreams};
 use super::wake::{Bell, Flag};
 use crate::cri::{Code, Method, Service};
@@ -58,6 +60,8 @@ pub struct Shared {
     pub downstream: IntGauge,
     /// Open connections to the runtime.
     pub upstream: IntGauge,
+    /// Who may want to see calls.
+    pub interceptor: Arc<dyn Interceptor>,
     /// The end.
     pub drain: Drain,
 }
@@ -109,6 +113,9 @@ struct Connection {
     down_flag: Flag,
     down_resets: Vec<(AnswerTo, Reason)>,
     up: Upstreams,
+    /// Calls that are shown before they go on.
+    gates: FuturesUnordered<Gate>,
+    gates_flag: Flag,
     calls: FuturesUnordered<Relay>,
     calls_flag: Flag,
     round: Rc<Round>,
@@ -133,8 +140,9 @@ impl Connection {
         let signal = |token: &tokio_util::sync::CancellationToken| Box::pin(token.clone().cancelled_owned());
         let (drain, forced) = (Draining::No(signal(shared.drain.draining())), signal(shared.drain.forced()));
         let round = Rc::new(Round::new(Instant::now()));
-        let [down_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
-        let (calls, unread, down_resets) = (FuturesUnordered::new(), VecDeque::new(), Vec::new());
+        let [down_flag, gates_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
+        let (gates, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (unread, down_resets) = (VecDeque::new(), Vec::new());
         Self {
             shared,
             bell,
@@ -143,6 +151,8 @@ impl Connection {
             down_flag,
             down_resets,
             up,
+            gates,
+            gates_flag,
             calls,
             calls_flag,
             round,
@@ -157,7 +167,22 @@ impl Connection {
         let method = Method::from_path(request.uri().path());
         let watch = self.shared.recorder.begin(method, self.round.now.get());
         let endpoint = usize::from(method.service() == Service::Image);
-        self.up.submit(endpoint, Accepted { watch, request, to_client });
+        if self.shared.interceptor.wants(method) {
+            let interceptor = Arc::clone(&self.shared.interceptor);
+            self.gates.push(Gate::new((watch, request, to_client), endpoint, &self.round, interceptor));
+            return self.gates_flag.raise();
+        }
+        self.up.submit(endpoint, Accepted { watch, request: request.map(Source::from), to_client, witness: None });
+    }
+
+    fn poll_gates(&mut self) {
+        while let Poll::Ready(Some(gated)) = Pin::new(&mut self.gates).poll_next(&mut self.gates_flag.context()) {
+            match gated {
+                Gated::Pass(endpoint, call) => self.up.submit(endpoint, *call),
+                Gated::Refuse(watch, to_client, status) => relay::refuse(&watch, &self.round, to_client, status),
+                Gated::GivenUp => {}
+            }
+        }
     }
 
     /// Reads from the client. Ready when the client is gone.
@@ -218,13 +243,12 @@ impl Connection {
         }
         let Draining::Yes(linger) = &mut self.drain else { return Poll::Pending };
         if self.forced.as_mut().poll(cx).is_ready() {
-            for call in &self.calls {
-                call.give_up(Code::UNAVAILABLE);
-            }
+            self.calls.iter().for_each(|call| call.give_up(Code::UNAVAILABLE));
+            self.gates.iter().for_each(|gate| gate.give_up(Code::UNAVAILABLE));
             return Poll::Ready(());
         }
         let written = self.unread.is_empty() && self.round.answered.borrow().is_empty() && self.down_resets.is_empty();
-        if !written || !self.calls.is_empty() || self.up.has_waiting() {
+        if !written || !self.calls.is_empty() || !self.gates.is_empty() || self.up.has_waiting() {
             *linger = None;
             return Poll::Pending;
         }
@@ -272,7 +296,8 @@ impl Connection {
     }
 
     fn is_raised(&self) -> bool {
-        self.down_flag.is_raised() || self.calls_flag.is_raised() || self.drain_flag.is_raised() || self.up.is_raised()
+        [&self.down_flag, &self.gates_flag, &self.calls_flag, &self.drain_flag].into_iter().any(Flag::is_raised)
+            || self.up.is_raised()
     }
 }
 
@@ -290,6 +315,10 @@ impl Future for Connection {
                 if me.poll_down().is_ready() {
                     return Poll::Ready(());
                 }
+            }
+            if me.gates_flag.take() {
+                moved = true;
+                me.poll_gates();
             }
             if me.calls_flag.take() {
                 moved = true;

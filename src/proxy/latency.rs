@@ -28,6 +28,8 @@ pub enum Phase {
     Upstream,
     /// A client that writes its request or reads its answer slowly.
     Client,
+    /// Hooks that the call has to wait for.
+    Hooks,
 }
 
 /// How long a call spent where.
@@ -147,7 +149,7 @@ pub struct MethodMetrics {
 
 /// Begins the calls of one thread.
 pub struct Recorder {
-    metrics: LatencyMetrics,
+    metrics: Rc<LatencyMetrics>,
     methods: [OnceCell<Rc<MethodMetrics>>; Method::COUNT],
     observer: Option<mpsc::Sender<Finished>>,
 }
@@ -156,7 +158,7 @@ impl Recorder {
     /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped.
     #[must_use]
     pub fn new(metrics: LatencyMetrics, observer: Option<mpsc::Sender<Finished>>) -> Self {
-        Self { metrics, methods: [const { OnceCell::new() }; Method::COUNT], observer }
+        Self { metrics: Rc::new(metrics), methods: [const { OnceCell::new() }; Method::COUNT], observer }
     }
 
     /// Starts the stopwatch of a call that was first seen at `now`, on crihook's own account.
@@ -167,7 +169,7 @@ impl Recorder {
         Rc::new(Stopwatch {
             method,
             metrics,
-            families: self.metrics.requests.clone(),
+            families: Rc::clone(&self.metrics),
             observer: self.observer.clone(),
             begun: now,
             since: Cell::new(now),
@@ -206,7 +208,7 @@ impl Recorder {
 pub struct Stopwatch {
     method: Method,
     metrics: Rc<MethodMetrics>,
-    families: IntCounterVec,
+    families: Rc<LatencyMetrics>,
     observer: Option<mpsc::Sender<Finished>>,
     begun: Instant,
     since: Cell<Instant>,
@@ -236,6 +238,7 @@ impl Stopwatch {
             Phase::Overhead => &mut shares.overhead,
             Phase::Upstream => &mut shares.upstream,
             Phase::Client => &mut shares.client,
+            Phase::Hooks => &mut shares.hooks,
         } += spent;
         self.shares.set(shares);
     }
@@ -278,7 +281,7 @@ impl Stopwatch {
         // A call that nobody ended was left behind by its client, the one end that a drop cannot tell by itself.
         let code = self.code.get().unwrap_or(Code::CANCELED);
         let counter = m.requests[code.index()].get_or_init(|| {
-            self.families.with_label_values(&[self.method.service().name(), self.method.name(), code.name()])
+            self.families.requests.with_label_values(&[self.method.service().name(), self.method.name(), code.name()])
         });
         counter.inc();
         m.in_flight.dec();
@@ -295,6 +298,20 @@ impl Stopwatch {
         if let Some(observer) = &self.observer {
             let _ = observer.try_send(Finished { method: self.method, code, duration, shares });
         }
+    }
+
+    /// So much of the time that was counted as waiting for hooks was spent on the question whether there are any: crihook's own doing.
+    pub fn not_hooks(&self, time: Duration) {
+        let mut shares = self.shares.get();
+        let time = time.min(shares.hooks);
+        shares.hooks -= time;
+        shares.overhead += time;
+        self.shares.set(shares);
+    }
+
+    /// Counts a request that was passed on undecoded though somebody wanted to see it.
+    pub fn undecoded(&self, reason: &'static str) {
+        self.families.passthrough.with_label_values(&[self.method.name(), reason]).inc();
     }
 
     /// Counts a message of the request.

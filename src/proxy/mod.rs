@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! listener ─▶ connection ─┬─ io, wake, settings     one task a client, in rounds
-//!                         ├─ relay ─ pump           one a call: two streams tied together
+//!                         ├─ intercept              calls that somebody wants to see first
+//!                         ├─ relay ─ pump, source   one a call: two streams tied together
 //!                         ├─ upstream               the connections to the runtime
 //!                         ├─ latency                where the time of a call goes
 //!                         └─ rescue                 errors → what goes over the wire
 //! ```
 //!
-//! It runs on a current-thread runtime of its own and knows nothing of hooks: what it must not be slowed by cannot reach it.
+//! It runs on a current-thread runtime of its own and knows nothing of hooks: what it must not be slowed by cannot reach it. Whoever wants
+//! to see calls is an [`Interceptor`].
 
 mod connection;
 mod heartbeat;
+mod held;
+mod intercept;
 mod io;
 mod latency;
 mod listener;
@@ -19,10 +23,13 @@ mod pump;
 mod relay;
 mod rescue;
 mod settings;
+mod source;
 mod upstream;
 mod wake;
 
 pub use connection::Shared;
 pub use heartbeat::{Beats, Heartbeat};
+pub use intercept::{Answer, Asked, Call, Decision, Interceptor, Judged, Nobody, Verdict, Witness};
 pub use latency::{Finished, LatencyMetrics, Recorder, Shares};
 pub use listener::{ListenError, Listener, run};
+pub use rescue::Status;

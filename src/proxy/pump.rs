@@ -6,8 +6,9 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 
+use super::source::Source;
 use crate::cri::{Code, Meter};
 
 /// The window that every stream has from the start: RFC 9113, section 6.9.2.
@@ -33,7 +34,7 @@ pub enum Broken {
 
 /// Carries a body from one stream to another.
 pub struct Pump {
-    from: RecvStream,
+    from: Source,
     to: SendStream<Bytes>,
     piece: Bytes,
     last: bool,
@@ -49,19 +50,19 @@ pub struct Pump {
 impl Pump {
     /// Towards the client: nothing is handed over that it has not made room for, since its slowness is to be seen.
     #[must_use]
-    pub fn of_answer(from: RecvStream, to: SendStream<Bytes>) -> Self {
-        Self::new(from, to, 0)
+    pub fn of_answer(from: impl Into<Source>, to: SendStream<Bytes>) -> Self {
+        Self::new(from.into(), to, 0)
     }
 
     /// Towards the runtime. h2 gives a stream no room until its headers are on their way, so the first bytes are handed over
     /// without asking: as many as HTTP/2 lets a client send before it has heard anything. So they go up with the headers, and
     /// they are on their way even if the client resets the stream right behind them.
     #[must_use]
-    pub fn of_request(from: RecvStream, to: SendStream<Bytes>) -> Self {
-        Self::new(from, to, INITIAL_WINDOW)
+    pub fn of_request(from: impl Into<Source>, to: SendStream<Bytes>) -> Self {
+        Self::new(from.into(), to, INITIAL_WINDOW)
     }
 
-    fn new(from: RecvStream, to: SendStream<Bytes>, credit: usize) -> Self {
+    fn new(from: Source, to: SendStream<Bytes>, credit: usize) -> Self {
         let (piece, meter) = (Bytes::new(), Meter::default());
         Self { from, to, piece, last: false, meter, credit, waiting: Waiting::Source, status: None }
     }
@@ -87,7 +88,7 @@ impl Pump {
             match ready!(self.from.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     self.meter.feed(&piece, &mut message);
-                    self.last = self.from.is_end_stream();
+                    self.last = self.from.is_over();
                     // An empty frame that does not end the stream says nothing.
                     if piece.is_empty() && self.last {
                         return Poll::Ready(self.finish(cx, |to| to.send_data(Bytes::new(), true)));
@@ -126,8 +127,7 @@ impl Pump {
         self.credit = self.credit.saturating_sub(length);
         let last = self.last && self.piece.is_empty();
         Poll::Ready(self.finish(cx, |to| to.send_data(part, last)).map(|()| {
-            // Fails only for more than was received.
-            let _ = self.from.flow_control().release_capacity(length);
+            self.from.release(length);
         }))
     }
 

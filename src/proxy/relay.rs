@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            request                     answer
-//!   Flowing ──▶ Over               Awaited ──▶ Flowing ──▶ Over
+//!   Flowing ──▶ Over               Awaited ──▶ Flowing ──▶ Over      (with a witness: Awaited ──▶ Held ──▶ Flowing)
 //!      │ the runtime wants             │          │
 //!      ▼ no more of it                 ▼          ▼
 //!     Over                      the client resets, the runtime resets, the runtime is lost
@@ -16,18 +16,21 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::held::HeldAnswer;
+use super::intercept::Witness;
 use super::latency::{Phase, Stopwatch};
 use super::pump::{Broken, Pump, Waiting};
 use super::rescue::{self, Rescue, Status};
+use super::source::Source;
 use crate::cri::Code;
 
 /// What the calls of a connection share with it during a round.
@@ -93,6 +96,8 @@ enum Request {
 
 enum Answer {
     Awaited(ResponseFuture, SendResponse<Bytes>),
+    /// Somebody wants to see it first.
+    Held(HeldAnswer, SendResponse<Bytes>),
     Flowing(Pump),
     /// Kept for a reset that the runtime may still send, to stop a client that goes on writing.
     Over(Option<SendStream<Bytes>>),
@@ -105,6 +110,8 @@ pub struct Relay {
     link: usize,
     request: Request,
     answer: Answer,
+    /// Who wants to see the answer before the client does.
+    witness: Option<Box<dyn Witness>>,
     /// For calls that only a drain ends.
     draining: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
@@ -112,7 +119,7 @@ pub struct Relay {
 /// The two streams of a call, right after the request's headers were sent up.
 pub struct Streams {
     /// The request's body, if it has one.
-    pub request: Option<RecvStream>,
+    pub request: Option<Source>,
     /// Where the request goes.
     pub to_runtime: SendStream<Bytes>,
     /// Where the answer comes from.
@@ -121,6 +128,8 @@ pub struct Streams {
     pub to_client: SendResponse<Bytes>,
     /// The number of the upstream connection.
     pub link: usize,
+    /// Who wants to see the answer before the client does.
+    pub witness: Option<Box<dyn Witness>>,
 }
 
 /// Answers a call that never got as far as the runtime.
@@ -144,7 +153,7 @@ impl Relay {
             None => Request::Over(streams.to_runtime),
         };
         let answer = Answer::Awaited(streams.answer, streams.to_client);
-        Self { watch, round, link: streams.link, request, answer, draining }
+        Self { watch, round, link: streams.link, request, answer, witness: streams.witness, draining }
     }
 
     /// Notes how a call ends that is about to be dropped.
@@ -172,14 +181,13 @@ impl Relay {
             match &mut self.answer {
                 Answer::Awaited(answer, to_client) => match Pin::new(answer).poll(cx) {
                     Poll::Ready(Ok(response)) => {
-                        let (head, body) = response.into_parts();
-                        let alone = body.is_end_stream();
-                        let status = Code::from_headers(&head.headers);
-                        match to_client.send_response(http::Response::from_parts(head, ()), alone) {
-                            Err(_) => return Poll::Ready(Err(BrokenOff::Client(reset_of(to_client, cx)))),
-                            Ok(stream) if alone => return self.answer_is_over(status, Some(stream)),
-                            Ok(stream) => self.answer = Answer::Flowing(Pump::of_answer(body, stream)),
+                        let answer = mem::replace(&mut self.answer, Answer::Over(None));
+                        let Answer::Awaited(_, to_client) = answer else { return Poll::Ready(Ok(())) };
+                        if let Some(witness) = self.witness.take() {
+                            self.answer = Answer::Held(HeldAnswer::new(response, witness), to_client);
+                            continue;
                         }
+                        ready!(self.begin_answer(response.map(Source::from), to_client, cx))?;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(BrokenOff::Runtime(error))),
                     Poll::Pending => {
@@ -188,6 +196,19 @@ impl Relay {
                             .map(|reason| Err(BrokenOff::Client(reason.unwrap_or(Reason::CANCEL))));
                     }
                 },
+                Answer::Held(held, to_client) => {
+                    if let Poll::Ready(reset) = to_client.poll_reset(cx) {
+                        return Poll::Ready(Err(BrokenOff::Client(reset.unwrap_or(Reason::CANCEL))));
+                    }
+                    let shown = ready!(held.poll(cx, &self.watch, self.round.now.get()));
+                    let response = match shown {
+                        Err(error) => return Poll::Ready(Err(BrokenOff::Runtime(error))),
+                        Ok(response) => response,
+                    };
+                    let answer = mem::replace(&mut self.answer, Answer::Over(None));
+                    let Answer::Held(_, to_client) = answer else { return Poll::Ready(Ok(())) };
+                    ready!(self.begin_answer(response, to_client, cx))?;
+                }
                 Answer::Flowing(pump) => {
                     let watch = &self.watch;
                     match pump.poll(cx, |size| watch.response_message(size)) {
@@ -210,6 +231,24 @@ impl Relay {
                 Answer::Over(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    /// Sends the answer's headers down. Ready with an end unless a body follows.
+    fn begin_answer(
+        &mut self,
+        response: http::Response<Source>,
+        mut to_client: SendResponse<Bytes>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), BrokenOff>> {
+        let (head, body) = response.into_parts();
+        let alone = body.is_over();
+        let status = Code::from_headers(&head.headers);
+        match to_client.send_response(http::Response::from_parts(head, ()), alone) {
+            Err(_) => return Poll::Ready(Err(BrokenOff::Client(reset_of(&mut to_client, cx)))),
+            Ok(stream) if alone => return self.answer_is_over(status, Some(stream)),
+            Ok(stream) => self.answer = Answer::Flowing(Pump::of_answer(body, stream)),
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn answer_is_over(&mut self, status: Code, stream: Option<SendStream<Bytes>>) -> Poll<Result<(), BrokenOff>> {
@@ -241,7 +280,7 @@ impl Relay {
             Request::Taken => None,
         };
         let to_client = match mem::replace(&mut self.answer, Answer::Over(None)) {
-            Answer::Awaited(_, respond) => Some(AnswerTo::Fresh(respond)),
+            Answer::Awaited(_, respond) | Answer::Held(_, respond) => Some(AnswerTo::Fresh(respond)),
             Answer::Flowing(pump) => Some(AnswerTo::Begun(pump.into_sink())),
             Answer::Over(_) => None,
         };
@@ -286,6 +325,7 @@ impl Relay {
         let writing = matches!(&self.request, Request::Flowing(pump) if pump.waiting == Waiting::Source);
         match &self.answer {
             Answer::Flowing(pump) if pump.waiting == Waiting::Sink => Phase::Client,
+            Answer::Held(held, _) if held.is_shown() => Phase::Hooks,
             Answer::Awaited(..) if writing => Phase::Client,
             _ => Phase::Upstream,
         }

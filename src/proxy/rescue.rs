@@ -44,6 +44,12 @@ impl Status {
         Self { code: Code::INTERNAL, message: message.into() }
     }
 
+    /// A hook that may say so has said no.
+    #[must_use]
+    pub fn failed_precondition(message: impl Into<String>) -> Self {
+        Self { code: Code::FAILED_PRECONDITION, message: message.into() }
+    }
+
     /// As trailers of a response whose headers have gone down.
     #[must_use]
     pub fn into_trailers(self) -> HeaderMap {

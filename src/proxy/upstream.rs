@@ -17,16 +17,18 @@ use std::task::Poll;
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::{Request, Version};
 use prometheus::IntGauge;
 use tokio::net::UnixStream;
 
+use super::intercept::Witness;
 use super::io::{Flusher, Gathered, gather};
 use super::latency::Stopwatch;
 use super::relay::Streams;
 use super::rescue::Status;
 use super::settings;
+use super::source::Source;
 use super::wake::{Bell, Flag};
 
 /// A call that was accepted from the client and not yet sent on.
@@ -34,9 +36,11 @@ pub struct Accepted {
     /// Its clock.
     pub watch: Rc<Stopwatch>,
     /// Its headers, and where its body comes from.
-    pub request: Request<RecvStream>,
+    pub request: Request<Source>,
     /// Where its answer goes.
     pub to_client: SendResponse<Bytes>,
+    /// Who wants to see its answer.
+    pub witness: Option<Box<dyn Witness>>,
 }
 
 /// What became of an accepted call.
@@ -245,17 +249,17 @@ fn unreachable(path: &Path, error: &io::Error) -> String {
 }
 
 fn open(send: &mut SendRequest<Bytes>, link: usize, call: Accepted) -> Placed {
-    let Accepted { watch, request, to_client } = call;
+    let Accepted { watch, request, to_client, witness } = call;
     let (mut head, body) = request.into_parts();
     if head.uri.authority().is_none() {
         // A request without `:authority` is legal; h2 sends one only if the message says that it is a forwarded one.
         head.version = Version::HTTP_11;
     }
-    let alone = body.is_end_stream();
+    let alone = body.is_over();
     match send.send_request(Request::from_parts(head, ()), alone) {
         Ok((answer, to_runtime)) => {
             let request = (!alone).then_some(body);
-            Placed::Opened(watch, Streams { request, to_runtime, answer, to_client, link })
+            Placed::Opened(watch, Streams { request, to_runtime, answer, to_client, link, witness })
         }
         Err(error) => {
             Placed::Refused(watch, to_client, Status::internal(format!("cannot pass this request on: {error}")))

@@ -89,7 +89,7 @@ impl Container {
         if self.state == ContainerState::ContainerRunning {
             return Ok(());
         }
-        Err(Status::unknown(format!("container {:?} is in state {}", self.id, self.state.as_str_name())))
+        Err(Status::unknown(format!("container is in {} state", self.state.as_str_name())))
     }
 
     fn reason(&self) -> &'static str {

@@ -1,11 +1,14 @@
 //! The commands that a simulated container has.
 //!
 //! `echo`, `true`, `false`, `sleep SECONDS`, `exit CODE`, and `sh -c` with one of them, all also by path (`/bin/echo`).
-//! Anything else is not in the image, which a runtime reports as an error of the call, not as an exit code.
+//! Anything else is not in the image, which a runtime reports as an error of the call, not as an exit code. `noise BYTES` writes that many.
 
 use std::time::Duration;
 
 use tonic::Status;
+
+/// What `noise` writes at most, in bytes: less than a message holds.
+const NOISE: usize = 8 << 20;
 
 /// What a process comes to after `takes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +42,29 @@ pub(super) fn plan(cmd: &[String]) -> Result<Plan, Status> {
         return Ok(simple(first, rest).unwrap_or_else(|| Plan::complaint(127, &format!("sh: {first}: not found"))));
     }
     simple(name, arguments).ok_or_else(|| {
-        Status::unknown(format!("cannot exec in the container: {program:?} is no executable file on its PATH"))
+        let why = if program.contains('/') {
+            format!("stat {program}: no such file or directory")
+        } else {
+            "executable file not found in $PATH".to_owned()
+        };
+        Status::unknown(format!(
+            "failed to start exec: OCI runtime exec failed: exec failed: unable to start container process: exec: {program:?}: {why}: unknown"
+        ))
     })
+}
+
+/// Clients tell the failures of an exec apart by containerd's words: all of them begin so.
+pub(super) fn failed(status: &Status) -> Status {
+    Status::new(status.code(), format!("failed to exec in container: {}", status.message()))
 }
 
 fn simple(name: &str, arguments: &[&str]) -> Option<Plan> {
     Some(match (name, arguments) {
         ("echo", words) => Plan { stdout: format!("{}\n", words.join(" ")), ..Plan::exit(0) },
+        ("noise", [bytes]) => match bytes.parse() {
+            Ok(bytes) => Plan { stdout: "x".repeat(std::cmp::min(bytes, NOISE)), ..Plan::exit(0) },
+            Err(_) => Plan::complaint(1, &format!("noise: invalid number '{bytes}'")),
+        },
         ("true", _) | ("exit", []) => Plan::exit(0),
         ("false", _) => Plan::exit(1),
         ("sleep", [seconds]) => match seconds.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()) {

@@ -18,6 +18,7 @@ mod image_service;
 mod intake;
 pub mod kubelet;
 mod options;
+mod record;
 mod runtime;
 mod runtime_service;
 mod sandbox;
@@ -27,6 +28,7 @@ mod stats;
 
 pub use container::{EXIT_AFTER, EXIT_CODE, STOP_TAKES};
 pub use options::{Options, UnknownMethod};
+pub use record::Heard;
 pub use runtime::Runtime;
 pub use serve::serve;
 

@@ -9,6 +9,7 @@ use crate::cri::{Method, OTHER};
 pub struct Options {
     pub(super) delays: Vec<(Method, Duration)>,
     pub(super) image_bytes: usize,
+    pub(super) record: bool,
 }
 
 /// There is no method of this name in CRI v1.
@@ -16,14 +17,19 @@ pub struct Options {
 #[error("CRI v1 has no method {0:?}; write its bare name, such as PullImage")]
 pub struct UnknownMethod(String);
 
+/// The method of this bare name.
+pub(super) fn named(name: &str) -> Result<Method, UnknownMethod> {
+    let found = Method::all().find(|known| known.name() == name && name != OTHER);
+    found.ok_or_else(|| UnknownMethod(name.to_owned()))
+}
+
 impl Options {
     /// Every call of `method` (its bare name, such as `PullImage`) waits this long before it is looked at.
     ///
     /// # Errors
     /// Fails if CRI has no such method, since a delay that never happens would prove nothing.
     pub fn delay(mut self, method: &str, by: Duration) -> Result<Self, UnknownMethod> {
-        let found = Method::all().find(|known| known.name() == method && method != OTHER);
-        self.delays.push((found.ok_or_else(|| UnknownMethod(method.to_owned()))?, by));
+        self.delays.push((named(method)?, by));
         Ok(self)
     }
 
@@ -33,6 +39,13 @@ impl Options {
     #[must_use]
     pub fn image_bytes(mut self, bytes: usize) -> Self {
         self.image_bytes = bytes;
+        self
+    }
+
+    /// Keeps the latest calls for [`Runtime::heard`](super::Runtime::heard).
+    #[must_use]
+    pub fn record(mut self) -> Self {
+        self.record = true;
         self
     }
 }

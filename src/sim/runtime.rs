@@ -8,10 +8,11 @@ use tokio::time::{sleep, timeout};
 use tonic::Status;
 
 use super::container::Container;
-use super::exec::{Plan, plan};
+use super::exec::{Plan, failed, plan};
 use super::image::Images;
 use super::intake::Intake;
-use super::options::Options;
+use super::options::{Options, UnknownMethod, named};
+use super::record::Heard;
 use super::state::State;
 use crate::cri::v1::ExecSyncResponse;
 
@@ -34,13 +35,28 @@ impl Runtime {
     #[must_use]
     pub fn new(options: &Options) -> Self {
         let state = State::new(Images::filled(options.image_bytes));
-        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(&options.delays)) }) }
+        Self { shared: Arc::new(Shared { state: Mutex::new(state), intake: Arc::new(Intake::new(options)) }) }
     }
 
     /// How many calls have come in, by the method's bare name, counted before their delay; `other` is what CRI v1 does not have.
     #[must_use]
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.shared.intake.calls()
+    }
+
+    /// The latest calls, oldest first, if [`Options::record`] was asked for.
+    #[must_use]
+    pub fn heard(&self) -> Vec<Heard> {
+        self.shared.intake.heard()
+    }
+
+    /// The next calls of `method` (its bare name), so many of them, fail with Internal and change nothing.
+    ///
+    /// # Errors
+    /// Fails if CRI has no such method.
+    pub fn fail_next(&self, method: &str, times: u64) -> Result<(), UnknownMethod> {
+        self.shared.intake.fail_next(named(method)?, times);
+        Ok(())
     }
 
     pub(super) fn intake(&self) -> Arc<Intake> {
@@ -99,6 +115,10 @@ impl Runtime {
 
     /// Runs one of the commands of `exec.rs` in a running container; `limit` is zero for none.
     pub(super) async fn exec(&self, id: &str, cmd: &[String], limit: Duration) -> Result<ExecSyncResponse, Status> {
+        self.run(id, cmd, limit).await.map_err(|status| failed(&status))
+    }
+
+    async fn run(&self, id: &str, cmd: &[String], limit: Duration) -> Result<ExecSyncResponse, Status> {
         let container = {
             let state = self.state();
             let container = state.container(id)?;
@@ -115,7 +135,7 @@ impl Runtime {
             () = sleep(takes) => Ok(done),
             // A container takes its processes with it.
             () = container.exited.cancelled() => Ok(ExecSyncResponse { exit_code: 128 + 9, ..ExecSyncResponse::default() }),
-            () = over => Err(Status::deadline_exceeded(format!("{:?} ran longer than {limit:?}", cmd.join(" ")))),
+            () = over => Err(Status::deadline_exceeded(format!("timeout {limit:?} exceeded: context deadline exceeded"))),
         }
     }
 }

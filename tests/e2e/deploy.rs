@@ -56,6 +56,14 @@ fn prometheus_accepts_the_scrape_configuration() {
     assert!(!said.contains("WARNING"), "{said}");
 }
 
+#[test]
+fn crihook_finds_nothing_wrong_with_the_example_policies() {
+    let output = Command::new(env!("CARGO_BIN_EXE_crihook")).arg("check").arg(shipped("deploy/hooks.d")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("2 policies"), "{said}");
+}
+
 /// A name that is changed in the program and not here, or the other way round, leaves a node without its runtime.
 #[test]
 fn the_files_name_what_crihook_uses_by_itself() {
@@ -104,6 +112,7 @@ impl Root {
     fn with_crihook() -> Self {
         let root = Self::default();
         root.program("usr/local/bin/crihook", env!("CARGO_BIN_EXE_crihook"));
+        root.program("bin/kill", "/bin/kill");
         root
     }
 

@@ -1,7 +1,9 @@
 //! Integration tests: one binary, so that there is one link step; one module a subject.
 
 mod architecture;
+mod commands;
 mod demo;
+mod hooks;
 mod notify;
 mod sim;
 mod view;

@@ -1,1 +1,405 @@
 //! When hooks run: order, budgets, retries, bounds.
+//!
+//! ```text
+//!  event ─▶ fire ─┬─▶ session: blocking runs, in order ──┐
+//!                 │      joined by repeated calls        ├─▶ run: breaker ─▶ slot ─▶ attempt ─▶ record
+//!                 └─▶ lane: background runs, in order ───┘     ▲                        │
+//!                        one a subject                         └────── backoff ─────────┘
+//! ```
+//!
+//! What it promises:
+//! - A hook that has succeeded for a subject at a point is not run again, until the subject is forgotten.
+//! - A blocking run never waits for a background one: not for its turn, nor for a slot.
+//! - A hook whose server hangs never takes all slots, and an endpoint that keeps failing is left alone but for a probe.
+//! - Each run is recorded once: in the journal, in the metrics, in the log, and to whoever observes.
+//! - Everything that waits is bounded in number, and ends with the drain.
+//!
+//! Its methods are called inside a tokio runtime with time.
+
+mod active;
+mod breaker;
+mod lane;
+mod record;
+mod retry;
+mod run;
+mod session;
+mod slots;
+mod subjects;
+mod terms;
+#[cfg(test)]
+mod tests;
+
+pub use active::{Active, Bound, OPT_OUT};
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::drain::Drain;
+use crate::hooks::handler::Handler;
+use crate::hooks::metrics::HookMetrics;
+use crate::hooks::policy::{FailurePolicy, Hook, Mode, PolicySet};
+use crate::hooks::{Options, Runtime};
+use crate::journal::Journal;
+use crate::lifecycle::{Event, Outcome, Point};
+
+use active::Unbuilt;
+use breaker::Breaker;
+use lane::Waiting;
+use run::{ENDING, Run};
+use session::{Caller, Ending, Session, Verdict};
+use slots::Slots;
+use subjects::{Put, Subjects};
+use terms::{Stop, Terms};
+
+/// Background runs that wait for their turn, on the whole node.
+const MAX_QUEUED: usize = 100_000;
+/// Containers and sandboxes whose successes are remembered.
+const MAX_SUBJECTS: usize = 20_000;
+
+/// Makes a hook's handler, or says why it cannot be made.
+type Build = dyn Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync;
+
+/// What is remembered of each subject.
+type Book = Subjects<Arc<Session>, Waiting, Arc<Stop>>;
+
+/// Runs hooks. See the module.
+pub struct Engine {
+    means: Arc<Means>,
+    build: Box<Build>,
+    allow_opt_out: bool,
+    active: watch::Sender<Arc<Active>>,
+    /// By endpoint, as long as some hook uses it.
+    breakers: Mutex<HashMap<String, Weak<Breaker>>>,
+    book: Mutex<Book>,
+}
+
+/// What runs need.
+struct Means {
+    runtime: Arc<dyn Runtime>,
+    journal: Arc<dyn Journal>,
+    metrics: HookMetrics,
+    drain: Drain,
+    blocking: Slots,
+    background: Slots,
+    max_age: Duration,
+    observers: Mutex<Vec<mpsc::Sender<RunSeen>>>,
+}
+
+/// A hook, by its policy's name and its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct HookKey {
+    policy: Arc<str>,
+    hook: Arc<str>,
+}
+
+/// What a call allows its hooks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// When blocking runs must be over; `None`: only their own timeouts bound them.
+    pub deadline: Option<Instant>,
+    /// What a repeated call means.
+    pub repeat: Repeat,
+}
+
+/// What a repeated call means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The same event: it joins what runs, and what has succeeded for the subject at the point is not run again.
+    Once,
+    /// Another event.
+    Each,
+}
+
+/// What firing came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fired {
+    /// Whether the call waited for a blocking run, be it another call's.
+    pub ran: bool,
+    /// Whether the call may go on.
+    pub verdict: Result<(), Rejection>,
+}
+
+/// Nothing was fired.
+impl Default for Fired {
+    fn default() -> Self {
+        Self { ran: false, verdict: Ok(()) }
+    }
+}
+
+/// A hook with `failurePolicy: Fail` has failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("policy `{policy}`, hook `{hook}`: {cause}")]
+pub struct Rejection {
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// The hook's name.
+    pub hook: Arc<str>,
+    /// For people, without secrets.
+    pub cause: String,
+}
+
+/// A run that has ended, for those who watch.
+#[derive(Debug, Clone)]
+pub struct RunSeen {
+    /// The run's id.
+    pub id: Arc<str>,
+    /// The hook.
+    pub hook: Arc<Hook>,
+    /// What it was run for.
+    pub event: Arc<Event>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Why.
+    pub reason: Option<String>,
+    /// How many there were.
+    pub attempts: u32,
+    /// From the beginning of the first attempt to the end; zero if there was none.
+    pub duration: Duration,
+}
+
+/// How a fire goes on.
+enum Entered {
+    /// No blocking run is needed.
+    Free,
+    /// A session runs.
+    Waits(Caller),
+    /// One that was given up is ending.
+    Later(Arc<Session>),
+}
+
+impl Engine {
+    /// Without any policy yet. `build` makes a hook's handler when a set becomes active.
+    pub fn new(
+        options: &Options,
+        runtime: Arc<dyn Runtime>,
+        build: impl Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync + 'static,
+        journal: Arc<dyn Journal>,
+        metrics: HookMetrics,
+        drain: Drain,
+    ) -> Arc<Self> {
+        let nothing = Active::new(PolicySet::default(), options.allow_opt_out, |_| unreachable!("it has no hooks"));
+        let means = Means {
+            runtime,
+            journal,
+            metrics,
+            drain,
+            blocking: Slots::new(options.concurrency),
+            background: Slots::new(options.concurrency),
+            max_age: options.max_age,
+            observers: Mutex::default(),
+        };
+        Arc::new(Self {
+            means: Arc::new(means),
+            build: Box::new(build),
+            allow_opt_out: options.allow_opt_out,
+            active: watch::Sender::new(Arc::new(nothing)),
+            breakers: Mutex::default(),
+            book: Mutex::new(Subjects::new(MAX_QUEUED, MAX_SUBJECTS)),
+        })
+    }
+
+    /// Puts a set in force, all at once. Runs and calls that have begun keep what they began with. A hook whose handler
+    /// cannot be made fails with the reason whenever it is run.
+    pub fn activate(&self, set: PolicySet) {
+        let mut breakers = locked(&self.breakers);
+        let next = Active::new(set, self.allow_opt_out, |hook| Arc::new(self.bind(hook, &mut breakers)));
+        let last = self.active.send_replace(Arc::new(next));
+        drop(last);
+        breakers.retain(|_, breaker| breaker.strong_count() > 0);
+    }
+
+    fn bind(&self, hook: &Arc<Hook>, breakers: &mut HashMap<String, Weak<Breaker>>) -> Bound {
+        let series = self.means.metrics.series(hook);
+        let breaker = hook.action.endpoint().map(|endpoint| {
+            let known = breakers.entry(endpoint).or_default();
+            let breaker = known.upgrade().unwrap_or_default();
+            *known = Arc::downgrade(&breaker);
+            breaker.show(&series);
+            breaker
+        });
+        let handler = (self.build)(hook).unwrap_or_else(|why| {
+            warn!(policy = %hook.policy, hook = %hook.name, reason = why, "hook cannot be set up");
+            Box::new(Unbuilt(why))
+        });
+        let key = HookKey { policy: Arc::clone(&hook.policy), hook: Arc::clone(&hook.name) };
+        Bound { hook: Arc::clone(hook), key, handler, breaker, series }
+    }
+
+    /// The set in force.
+    #[must_use]
+    pub fn active(&self) -> Arc<Active> {
+        Arc::clone(&self.active.borrow())
+    }
+
+    /// Tells of each set that comes into force.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Active>> {
+        self.active.subscribe()
+    }
+
+    /// From now on, each run that ends is told there; those that find no room are left out.
+    pub fn observe(&self, observer: mpsc::Sender<RunSeen>) {
+        locked(&self.means.observers).push(observer);
+    }
+
+    /// Queues the background hooks among `hooks` and runs the blocking ones, all in order, until one with
+    /// `failurePolicy: Fail` fails. Dropping the future means that its call is gone.
+    pub async fn fire(self: &Arc<Self>, event: Event, hooks: Vec<Arc<Bound>>, limits: Limits) -> Fired {
+        if hooks.is_empty() {
+            return Fired { ran: false, verdict: Ok(()) };
+        }
+        let event = Arc::new(event);
+        let subject: Arc<str> = event.subject().into();
+        let caller = loop {
+            match self.enter(&event, &subject, &hooks, limits) {
+                Entered::Free => return Fired { ran: false, verdict: Ok(()) },
+                Entered::Waits(caller) => break caller,
+                Entered::Later(session) => session.ended().cancelled().await,
+            }
+        };
+        let verdict = caller.verdict().await.unwrap_or_else(|| cut_short(&hooks));
+        Fired { ran: true, verdict }
+    }
+
+    fn enter(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        subject: &Arc<str>,
+        hooks: &[Arc<Bound>],
+        limits: Limits,
+    ) -> Entered {
+        let (point, once) = (event.point, limits.repeat == Repeat::Once);
+        let mut book = self.book();
+        if once && let Some(session) = book.session(subject, point) {
+            return match session.join(limits.deadline) {
+                Some(caller) => Entered::Waits(caller),
+                None => Entered::Later(Arc::clone(session)),
+            };
+        }
+        let mut blocking = Vec::new();
+        for bound in hooks {
+            if once && book.is_done(subject, point, &bound.key) {
+                continue;
+            }
+            match bound.hook.mode {
+                Mode::Blocking => blocking.push(Arc::clone(bound)),
+                Mode::Background if once && book.is_pending(subject, point, &bound.key) => {}
+                Mode::Background => {
+                    if self.queue(&mut book, subject, bound, event, once) == Put::First {
+                        tokio::spawn(Arc::clone(self).work(Arc::clone(subject)));
+                    }
+                }
+            }
+        }
+        if blocking.is_empty() {
+            return Entered::Free;
+        }
+        let (session, caller) = Session::new(limits.deadline);
+        if once {
+            book.set_session(subject, point, Some(Arc::clone(&session)));
+        }
+        drop(book);
+        tokio::spawn(Arc::clone(self).sit(session, Arc::clone(event), Arc::clone(subject), blocking, once));
+        Entered::Waits(caller)
+    }
+
+    /// Runs a session to its end.
+    async fn sit(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        event: Arc<Event>,
+        subject: Arc<str>,
+        hooks: Vec<Arc<Bound>>,
+        once: bool,
+    ) {
+        let ending = Ending(Arc::clone(&session));
+        let guard = self.means.drain.guard();
+        let verdict = tokio::select! {
+            biased;
+            () = session.gone().cancelled() => None,
+            () = self.means.drain.forced().cancelled() => None,
+            verdict = self.sequence(&session, &event, &subject, &hooks, once) => Some(verdict),
+        };
+        // First nobody can join it any more, then those who wait are told: one of them may fire again.
+        if once {
+            self.book().set_session(&subject, event.point, None);
+        }
+        if let Some(verdict) = verdict {
+            session.conclude(verdict);
+        }
+        drop((ending, guard));
+    }
+
+    async fn sequence(
+        &self,
+        session: &Session,
+        event: &Arc<Event>,
+        subject: &str,
+        hooks: &[Arc<Bound>],
+        once: bool,
+    ) -> Verdict {
+        for bound in hooks {
+            let ended = Run::new(&self.means, bound, event).perform(Terms::Blocking(session.budget())).await;
+            if ended.outcome == Outcome::Succeeded {
+                if once {
+                    self.book().done(subject, event.point, bound.key.clone());
+                }
+            } else if bound.hook.failure_policy == FailurePolicy::Fail {
+                return Err(rejection(bound, ended.reason.unwrap_or_default()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Background runs of `subject` at `point` that have not begun, or are between two attempts, end as abandoned.
+    pub fn abandon(&self, subject: &str, point: Point, reason: &str) {
+        let current = self.book().current(subject, point).cloned();
+        if let Some(stop) = current {
+            stop.tell(reason);
+        }
+        self.give_up(subject, Some(point), reason);
+    }
+
+    /// Whether some of `hooks` have not succeeded for `subject` at `point`.
+    #[must_use]
+    pub fn unfinished(&self, subject: &str, hooks: &[Arc<Bound>], point: Point) -> bool {
+        let book = self.book();
+        hooks.iter().any(|bound| !book.is_done(subject, point, &bound.key))
+    }
+
+    /// `subject` is gone: what it has seen is forgotten, once everything that is queued or under way for it has ended.
+    pub fn forget(&self, subject: &str) {
+        self.book().forget(subject);
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        locked(&self.book)
+    }
+}
+
+impl Means {
+    fn seen(&self, run: &RunSeen) {
+        locked(&self.observers)
+            .retain(|observer| !matches!(observer.try_send(run.clone()), Err(mpsc::error::TrySendError::Closed(_))));
+    }
+}
+
+/// Crihook was ended before there was a verdict: what must not fail has not succeeded.
+fn cut_short(hooks: &[Arc<Bound>]) -> Verdict {
+    let must = hooks.iter().find(|bound| bound.hook.failure_policy == FailurePolicy::Fail);
+    must.map_or(Ok(()), |bound| Err(rejection(bound, ENDING.to_owned())))
+}
+
+fn rejection(bound: &Bound, cause: String) -> Rejection {
+    Rejection { policy: Arc::clone(&bound.hook.policy), hook: Arc::clone(&bound.hook.name), cause }
+}
+
+/// Nothing panics while it holds one of the locks here, so a poisoned one is as good as another.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,6 +3,45 @@
 //! A [`Handler`] makes one attempt at one delivery and says what came of it. Timeouts between attempts, retries, order and bounds are
 //! the engine's; an attempt keeps to [`Delivery::deadline`] by itself, so that what it has seen until then is not lost, and leaves nothing
 //! behind when its future is dropped.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `workshop` | makes the handler of a hook, with its clients |
+//! | `exec`, `http_get`, `tcp_socket`, `sleep`, `webhook`, `grpc`, `command` | the handlers |
+//! | `values`, `event`, `target` | what a delivery says: `$(NAME)`, the CloudEvents document, host and port |
+//! | `http`, `tls`, `redial`, `trouble` | what the clients share: answers, trust, stale connections, words for errors |
+//! | `tail`, [`tree`] | output of which the end is kept; processes below a process |
+
+mod command;
+mod event;
+mod exec;
+mod grpc;
+mod http;
+mod http_get;
+mod redial;
+mod sleep;
+mod tail;
+mod target;
+mod tcp_socket;
+mod tls;
+pub mod tree;
+mod trouble;
+mod values;
+mod webhook;
+mod workshop;
+
+#[cfg(test)]
+mod testing;
+
+pub use command::{ENV_MARK, NOT_STARTED};
+pub use workshop::{Workshop, default_node_address};
+
+/// The protocol of hook servers that `proto/hook.proto` writes down, generated at build time: crihook is its client; the server's side
+/// is for the demo and the tests.
+#[allow(missing_docs, clippy::pedantic, reason = "generated code")]
+pub mod v1 {
+    tonic::include_proto!("crihook.v1");
+}
 
 use std::sync::Arc;
 
@@ -67,6 +106,18 @@ pub struct Failure {
     pub message: String,
     /// What was seen until then.
     pub evidence: Evidence,
+}
+
+impl Failure {
+    /// It may succeed another time; nothing was seen that is worth keeping.
+    fn failed(message: impl Into<String>) -> Self {
+        Self::of(Failing::Failed, message)
+    }
+
+    /// Nothing was seen that is worth keeping.
+    fn of(kind: Failing, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), evidence: Evidence::default() }
+    }
 }
 
 /// Does what a hook is for.

@@ -321,3 +321,20 @@ impl Action {
         }
     }
 }
+
+// STUB
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+mod stub {
+    use super::*;
+    pub type Health = String;
+    #[derive(Clone)]
+    pub struct PolicyMetrics;
+    impl PolicyMetrics { pub fn register(_: &prometheus::Registry) -> prometheus::Result<Self> { Ok(Self) } }
+    pub struct Reloader;
+    impl Reloader {
+        pub fn new(_: &std::path::Path, _: &std::path::Path, _: crate::hooks::Defaults, _: PolicyMetrics) -> Self { Self }
+        pub fn health(&self) -> tokio::sync::watch::Receiver<Health> { tokio::sync::watch::channel(String::new()).1 }
+        pub async fn run(self, _: tokio::sync::mpsc::Receiver<()>, _: impl Fn(PolicySet)) {}
+    }
+}
+pub use stub::*;

@@ -4,7 +4,7 @@
 //! between them, both ends are recorded, and the two records must be equal. Nothing is taken out of the records: crihook has
 //! nothing hop by hop to add, since HTTP/2's own hop-by-hop matter (settings, windows, pings, stream ids, the split into frames)
 //! is below what the records hold.
-mod peer;
+pub mod peer;
 
 mod accounting;
 mod bad_bytes;

@@ -165,6 +165,11 @@ impl Crihook {
         }
     }
 
+    /// Ends it at once, as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("the process ends");
+    }
+
     /// It is still running.
     pub fn running(&mut self) -> bool {
         self.child.try_wait().expect("the process can be waited for").is_none()

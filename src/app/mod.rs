@@ -3,10 +3,12 @@
 //! Two runtimes share the process. The data path has a thread and a current-thread runtime of its own; everything else
 //! runs on the caller's. They meet in atomics (metrics), in the drain's signals and in one channel (the heartbeat).
 
+mod hooks;
+
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -24,8 +26,12 @@ use crate::admin::{Admin, Checks, Report};
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::metrics::{self, PulledCounter};
+use crate::hooks::engine::RunSeen;
+use crate::interposer::Interposer;
 use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
 use crate::runtime::Runtime;
+
+use hooks::{HookFamilies, Hooks};
 
 /// How often the runtime is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -44,8 +50,11 @@ pub struct App {
     latency: LatencyMetrics,
     connections: IntGaugeVec,
     upstream_up: IntGauge,
+    hooks: HookFamilies,
     drain: Drain,
     observer: Option<mpsc::Sender<Finished>>,
+    run_observer: Option<mpsc::Sender<RunSeen>>,
+    hangup: Option<mpsc::Receiver<()>>,
     metrics: Option<std::net::TcpListener>,
 }
 
@@ -82,8 +91,35 @@ impl App {
                 );
             })
             .ok();
-        let (drain, observer) = (Drain::default(), None);
-        Ok(Self { config, listener, registry, latency, connections, upstream_up, drain, observer, metrics })
+        let hooks = HookFamilies::register(&registry)?;
+        Ok(Self {
+            config,
+            listener,
+            registry,
+            latency,
+            connections,
+            upstream_up,
+            hooks,
+            drain: Drain::default(),
+            observer: None,
+            run_observer: None,
+            hangup: None,
+            metrics,
+        })
+    }
+
+    /// Hears of every run of a hook that ends from now on, as long as the receiver keeps up.
+    #[must_use]
+    pub fn observe_runs(mut self, observer: mpsc::Sender<RunSeen>) -> Self {
+        self.run_observer = Some(observer);
+        self
+    }
+
+    /// Reads the policies again whenever something comes from there; it does so by itself when their directory changes.
+    #[must_use]
+    pub fn reload_on(mut self, hangup: mpsc::Receiver<()>) -> Self {
+        self.hangup = Some(hangup);
+        self
     }
 
     /// Hears of every call that ends from now on, as long as the receiver keeps up.
@@ -112,10 +148,13 @@ impl App {
     pub async fn run(mut self) -> Result<()> {
         imitate(&self.config);
         self.prepare_directories();
-        let (heartbeat, mut ended) = self.start_data_path()?;
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
+        let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
+        let families = self.hooks.clone();
+        let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
+        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
         tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
-        self.start_admin(runtime, &heartbeat);
+        self.start_admin(runtime, hooks, &heartbeat);
         tracing::info!(
             listen = %self.config.listen,
             runtime = %self.config.runtime_endpoint,
@@ -145,10 +184,11 @@ impl App {
         ended.context("the data path is gone")?
     }
 
-    fn start_data_path(&mut self) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
+    fn start_data_path(&mut self, interposer: Interposer) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
         let socket = self.listener.accepting().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
         endpoints.extend(self.config.image_endpoint.iter().map(|image| image.path().to_owned()));
+        let interceptor = Arc::new(interposer);
         let (latency, observer, drain) = (self.latency.clone(), self.observer.take(), self.drain.clone());
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
         let (heartbeat, beats) = Heartbeat::new();
@@ -157,14 +197,15 @@ impl App {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
             let recorder = Recorder::new(latency, observer);
-            let shared = Shared { endpoints, recorder, downstream, upstream, drain };
+            let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };
         thread::Builder::new().name("data".into()).spawn(move || done.send(body())).context("cannot start a thread")?;
         Ok((heartbeat, ended))
     }
 
-    fn start_admin(&mut self, runtime: Runtime, heartbeat: &Heartbeat) {
+    fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
+        let documents = hooks.documents();
         let alive: Report = {
             let heartbeat = heartbeat.clone();
             Arc::new(move || {
@@ -180,6 +221,7 @@ impl App {
             let (heartbeat, drain, config) = (heartbeat.clone(), self.drain.clone(), self.config.clone());
             Arc::new(move || {
                 let (heartbeat, runtime, drain) = (heartbeat.clone(), runtime.clone(), drain.clone());
+                let policies = hooks.policies();
                 let (listen, endpoint) = (config.listen.clone(), config.runtime_endpoint.clone());
                 Box::pin(async move {
                     let mut checks = Checks::default();
@@ -188,6 +230,8 @@ impl App {
                         if listening { format!("listening on {listen}") } else { "ending, takes no new calls".into() };
                     checks.add("cri", listening, at);
                     check_heartbeat(&heartbeat, &mut checks).await;
+                    // Wrong policies keep no call from succeeding.
+                    checks.add("policies", true, policies);
                     match runtime.version(PROBE_LIMIT).await {
                         Ok(found) => {
                             checks.add("runtime", true, format!("{} {} at {endpoint}", found.name, found.version));
@@ -198,7 +242,7 @@ impl App {
                 })
             })
         };
-        let admin = Admin { registry: self.registry.clone(), alive, ready };
+        let admin = Admin { registry: self.registry.clone(), alive, ready, documents: None };
         match self.metrics.take().map(TcpListener::from_std) {
             Some(Ok(listener)) => {
                 if let Ok(addr) = listener.local_addr() {
@@ -208,6 +252,7 @@ impl App {
             }
             _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr))),
         }
+        let admin = Admin { documents: Some(documents), ..admin };
         tokio::spawn(serve_admin_socket(admin, self.config.admin_socket.path().to_owned(), self.drain.clone()));
     }
 
@@ -225,19 +270,7 @@ impl App {
                 runtime.display()
             );
         }
-        let policies = policies_in(&self.config.hooks_dir);
-        if policies > 0 {
-            tracing::warn!(
-                "this version runs no hooks: the {policies} policy files in {} have no effect",
-                self.config.hooks_dir.display()
-            );
-        }
     }
-}
-
-fn policies_in(directory: &Path) -> usize {
-    let Ok(entries) = std::fs::read_dir(directory) else { return 0 };
-    entries.filter_map(Result::ok).filter(|entry| entry.path().extension().is_some_and(|e| e == "yaml")).count()
 }
 
 /// Every connection takes two or three descriptors; the soft limit of 1024 is for programs that use select(2).

@@ -1,4 +1,9 @@
 //! crihook's own client of the runtime. It never shares a connection with the kubelet's calls.
+//!
+//! `hooks` and `inventory` say in traits of their own what they want of a runtime; [`Runtime`] gives it to both.
+
+mod exec;
+mod identity;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -10,6 +15,9 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::cri::v1::VersionRequest;
 use crate::cri::v1::runtime_service_client::RuntimeServiceClient;
+
+/// CRI's own limit of a message.
+const MAX_MESSAGE: usize = 16 << 20;
 
 /// What the runtime says it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +47,7 @@ impl Runtime {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connect);
-        Self { client: RuntimeServiceClient::new(channel) }
+        Self { client: RuntimeServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE) }
     }
 
     /// Asks the runtime who it is.

@@ -1,0 +1,87 @@
+//! Puts the hooks together: runtime, handlers, engine, journal, interposer, and the policies that drive them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use prometheus::Registry;
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::Documents;
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::hooks::engine::{Engine, RunSeen};
+use crate::hooks::handler::{Workshop, default_node_address};
+use crate::hooks::metrics::HookMetrics;
+use crate::hooks::policy::{Health, PolicyMetrics, Reloader};
+use crate::interposer::Interposer;
+use crate::inventory::Inventory;
+use crate::journal::{Filter, Journal, MemoryJournal};
+use crate::runtime::Runtime;
+
+/// What hooks register before they run.
+#[derive(Clone)]
+pub(super) struct HookFamilies {
+    hooks: HookMetrics,
+    policies: PolicyMetrics,
+}
+
+impl HookFamilies {
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        Ok(Self { hooks: HookMetrics::register(registry)?, policies: PolicyMetrics::register(registry)? })
+    }
+}
+
+/// Hooks that are at work.
+pub(super) struct Hooks {
+    pub interposer: Interposer,
+    journal: Arc<dyn Journal>,
+    health: watch::Receiver<Health>,
+}
+
+impl Hooks {
+    /// Reads the policies, puts them in force, and keeps up with them. `hangup` brings the requests to read them again.
+    pub fn start(
+        config: &Config,
+        families: HookFamilies,
+        runtime: &Runtime,
+        drain: &Drain,
+        observer: Option<mpsc::Sender<RunSeen>>,
+        hangup: mpsc::Receiver<()>,
+    ) -> Self {
+        let options = &config.hooks;
+        let address: IpAddr = options.node_address.unwrap_or_else(default_node_address);
+        let runtime = Arc::new(runtime.clone());
+        let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
+        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+        let engine = Engine::new(
+            options,
+            runtime.clone(),
+            move |hook| workshop.build(hook),
+            Arc::clone(&journal),
+            families.hooks,
+            drain.clone(),
+        );
+        if let Some(observer) = observer {
+            engine.observe(observer);
+        }
+        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve);
+        let reloader = Reloader::new(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
+        let (health, applied) = (reloader.health(), interposer.clone());
+        tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
+        Self { interposer, journal, health }
+    }
+
+    /// For people: which policies are in force, and what is wrong with those that are not.
+    pub fn policies(&self) -> String {
+        self.health.borrow().to_string()
+    }
+
+    /// For crihook's own commands.
+    pub fn documents(&self) -> Documents {
+        let journal = Arc::clone(&self.journal);
+        Arc::new(move |path| match path {
+            "/v1/runs" => serde_json::to_vec(&journal.runs(&Filter::default())).ok(),
+            _ => None,
+        })
+    }
+}

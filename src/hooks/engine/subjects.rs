@@ -1,0 +1,287 @@
+//! What is remembered of each container and sandbox: which hooks have succeeded, what runs, what is queued. No tasks and no clock.
+//!
+//! `S` is a session, `Q` a queued run, `T` what stops the run under way.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::HookKey;
+use crate::lifecycle::Point;
+
+/// All subjects that there is something to remember of.
+pub(super) struct Subjects<S, Q, T> {
+    all: HashMap<Arc<str>, Subject<S, Q, T>>,
+    /// Runs in all queues.
+    queued: usize,
+    max_queued: usize,
+    max_known: usize,
+    now: u64,
+}
+
+struct Subject<S, Q, T> {
+    points: HashMap<Point, AtPoint<S>>,
+    /// `None` while nothing is queued and nothing under way in the background.
+    lane: Option<Lane<Q, T>>,
+    /// It is gone: nothing need be remembered once everything has ended.
+    forgotten: bool,
+    /// When it was last asked for, by a count of such times.
+    asked: u64,
+}
+
+struct AtPoint<S> {
+    done: HashSet<HookKey>,
+    /// Queued, or under way in the background.
+    pending: HashSet<HookKey>,
+    session: Option<S>,
+}
+
+struct Lane<Q, T> {
+    queue: VecDeque<Queued<Q>>,
+    current: Option<(Point, T)>,
+}
+
+/// A background run in a lane.
+pub(super) struct Queued<Q> {
+    pub(super) point: Point,
+    pub(super) key: HookKey,
+    /// Whether its success is remembered.
+    pub(super) once: bool,
+    pub(super) run: Q,
+}
+
+/// Where a run was put.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Put {
+    /// Into a lane that is being worked on.
+    Behind,
+    /// Into a new lane: somebody must begin to work on it.
+    First,
+    /// Nowhere: there are too many.
+    Full,
+}
+
+impl<S, Q, T> Subjects<S, Q, T> {
+    /// `max_queued` runs, and `max_known` subjects that something is remembered of; beyond these, the one that was not asked for the longest is
+    /// forgotten.
+    pub(super) fn new(max_queued: usize, max_known: usize) -> Self {
+        Self { all: HashMap::new(), queued: 0, max_queued, max_known, now: 0 }
+    }
+
+    fn subject(&mut self, name: &str) -> &mut Subject<S, Q, T> {
+        self.now += 1;
+        if !self.all.contains_key(name) {
+            if self.all.len() >= self.max_known {
+                self.make_room();
+            }
+            let subject = Subject { points: HashMap::new(), lane: None, forgotten: false, asked: 0 };
+            self.all.insert(name.into(), subject);
+        }
+        let subject = self.all.get_mut(name).unwrap_or_else(|| unreachable!("it was put there"));
+        subject.asked = self.now;
+        subject
+    }
+
+    fn at(&mut self, name: &str, point: Point) -> &mut AtPoint<S> {
+        let new = || AtPoint { done: HashSet::new(), pending: HashSet::new(), session: None };
+        self.subject(name).points.entry(point).or_insert_with(new)
+    }
+
+    fn make_room(&mut self) {
+        let idle = self.all.iter().filter(|(_, subject)| subject.is_idle());
+        if let Some(oldest) = idle.min_by_key(|(_, subject)| subject.asked).map(|(name, _)| Arc::clone(name)) {
+            self.all.remove(&oldest);
+        }
+    }
+
+    /// Forgets a subject that there is nothing to remember of.
+    pub(super) fn tidy(&mut self, name: &str) {
+        if self.all.get(name).is_some_and(|subject| subject.is_idle() && (subject.forgotten || subject.is_blank())) {
+            self.all.remove(name);
+        }
+    }
+
+    /// The session in progress.
+    pub(super) fn session(&self, name: &str, point: Point) -> Option<&S> {
+        self.all.get(name)?.points.get(&point)?.session.as_ref()
+    }
+
+    /// Begins (`Some`) or ends the session in progress.
+    pub(super) fn set_session(&mut self, name: &str, point: Point, session: Option<S>) {
+        self.at(name, point).session = session;
+        self.tidy(name);
+    }
+
+    /// Whether the hook has succeeded.
+    pub(super) fn is_done(&self, name: &str, point: Point, key: &HookKey) -> bool {
+        self.all.get(name).and_then(|subject| subject.points.get(&point)).is_some_and(|at| at.done.contains(key))
+    }
+
+    /// Whether the hook is queued, or under way in the background.
+    pub(super) fn is_pending(&self, name: &str, point: Point, key: &HookKey) -> bool {
+        self.all.get(name).and_then(|subject| subject.points.get(&point)).is_some_and(|at| at.pending.contains(key))
+    }
+
+    /// The hook has succeeded.
+    pub(super) fn done(&mut self, name: &str, point: Point, key: HookKey) {
+        self.at(name, point).done.insert(key);
+    }
+
+    /// Queues a run. It comes back if that is not possible.
+    pub(super) fn put(&mut self, name: &str, queued: Queued<Q>) -> (Put, Option<Queued<Q>>) {
+        if self.queued >= self.max_queued {
+            return (Put::Full, Some(queued));
+        }
+        self.queued += 1;
+        if queued.once {
+            self.at(name, queued.point).pending.insert(queued.key.clone());
+        }
+        let lane = &mut self.subject(name).lane;
+        let put = if lane.is_some() { Put::Behind } else { Put::First };
+        lane.get_or_insert_with(|| Lane { queue: VecDeque::new(), current: None }).queue.push_back(queued);
+        (put, None)
+    }
+
+    /// The next run of a lane, which is under way from now on and can be stopped by `stop`. If there is none, the lane is no more.
+    pub(super) fn take(&mut self, name: &str, stop: T) -> Option<Queued<Q>> {
+        let subject = self.all.get_mut(name)?;
+        let lane = subject.lane.as_mut()?;
+        let Some(queued) = lane.queue.pop_front() else {
+            subject.lane = None;
+            self.tidy(name);
+            return None;
+        };
+        lane.current = Some((queued.point, stop));
+        self.queued -= 1;
+        Some(queued)
+    }
+
+    /// The run under way has ended.
+    pub(super) fn ended(&mut self, name: &str, point: Point, key: HookKey, once: bool, succeeded: bool) {
+        if let Some(lane) = self.all.get_mut(name).and_then(|subject| subject.lane.as_mut()) {
+            lane.current = None;
+        }
+        if once {
+            let at = self.at(name, point);
+            at.pending.remove(&key);
+            if succeeded {
+                at.done.insert(key);
+            }
+        }
+    }
+
+    /// Takes out what is queued, of `point` or of all points.
+    pub(super) fn take_queued(&mut self, name: &str, point: Option<Point>) -> Vec<Queued<Q>> {
+        let Some(subject) = self.all.get_mut(name) else { return Vec::new() };
+        let Some(lane) = subject.lane.as_mut() else { return Vec::new() };
+        let all = std::mem::take(&mut lane.queue);
+        let (taken, left): (Vec<_>, _) =
+            all.into_iter().partition(|queued| point.is_none_or(|point| queued.point == point));
+        lane.queue = left.into();
+        for queued in taken.iter().filter(|queued| queued.once) {
+            if let Some(at) = subject.points.get_mut(&queued.point) {
+                at.pending.remove(&queued.key);
+            }
+        }
+        self.queued -= taken.len();
+        taken
+    }
+
+    /// What stops the run under way, if it is one of `point`.
+    pub(super) fn current(&self, name: &str, point: Point) -> Option<&T> {
+        let (at, stop) = self.all.get(name)?.lane.as_ref()?.current.as_ref()?;
+        (*at == point).then_some(stop)
+    }
+
+    /// Nothing need be remembered of it, once everything has ended.
+    pub(super) fn forget(&mut self, name: &str) {
+        if let Some(subject) = self.all.get_mut(name) {
+            subject.forgotten = true;
+            self.tidy(name);
+        }
+    }
+
+    /// How many subjects something is remembered of, and how many runs are queued.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.all.len(), self.queued)
+    }
+}
+
+impl<S, Q, T> Subject<S, Q, T> {
+    fn is_idle(&self) -> bool {
+        self.lane.is_none() && self.points.values().all(|at| at.session.is_none())
+    }
+
+    fn is_blank(&self) -> bool {
+        self.points.values().all(|at| at.done.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Plain = Subjects<(), u32, ()>;
+
+    fn key(hook: &str) -> HookKey {
+        HookKey { policy: "p".into(), hook: hook.into() }
+    }
+
+    fn queued(point: Point, run: u32) -> Queued<u32> {
+        Queued { point, key: key(&run.to_string()), once: true, run }
+    }
+
+    #[test]
+    fn a_lane_is_there_as_long_as_it_has_runs() {
+        let mut subjects = Plain::new(10, 10);
+        assert_eq!(subjects.put("c", queued(Point::POST_START, 1)).0, Put::First);
+        assert_eq!(subjects.put("c", queued(Point::POST_START, 2)).0, Put::Behind);
+        for run in [1, 2] {
+            let next = subjects.take("c", ()).unwrap();
+            assert_eq!(next.run, run);
+            assert!(subjects.is_pending("c", next.point, &next.key));
+            subjects.ended("c", next.point, next.key, true, false);
+        }
+        assert!(subjects.take("c", ()).is_none());
+        assert_eq!(subjects.size(), (0, 0), "nothing succeeded, so nothing is remembered");
+    }
+
+    #[test]
+    fn what_is_queued_is_bounded_and_can_be_taken_out_by_point() {
+        let mut subjects = Plain::new(3, 10);
+        for (run, point) in [(1, Point::POST_START), (2, Point::PRE_STOP), (3, Point::POST_START)] {
+            subjects.put("c", queued(point, run));
+        }
+        assert_eq!(subjects.put("d", queued(Point::PRE_STOP, 4)).0, Put::Full);
+        let taken = subjects.take_queued("c", Some(Point::POST_START));
+        assert_eq!(taken.iter().map(|queued| queued.run).collect::<Vec<_>>(), [1, 3]);
+        assert!(!subjects.is_pending("c", Point::POST_START, &key("1")));
+        assert_eq!(subjects.size(), (1, 1));
+        assert_eq!(subjects.put("d", queued(Point::PRE_STOP, 4)).0, Put::First);
+    }
+
+    #[test]
+    fn a_subject_is_forgotten_when_it_is_gone_and_everything_has_ended() {
+        let mut subjects = Plain::new(10, 10);
+        subjects.done("c", Point::PRE_STOP, key("drain"));
+        subjects.put("c", queued(Point::POST_START, 1));
+        subjects.forget("c");
+        assert!(subjects.is_done("c", Point::PRE_STOP, &key("drain")), "a run is queued");
+        let next = subjects.take("c", ()).unwrap();
+        subjects.ended("c", next.point, next.key, true, true);
+        assert!(subjects.take("c", ()).is_none());
+        assert_eq!(subjects.size(), (0, 0));
+    }
+
+    #[test]
+    fn beyond_the_bound_the_one_not_asked_for_the_longest_makes_room() {
+        let mut subjects = Plain::new(10, 3);
+        for name in ["a", "b", "c"] {
+            subjects.done(name, Point::PRE_STOP, key("drain"));
+        }
+        subjects.put("a", queued(Point::POST_START, 1));
+        subjects.done("d", Point::PRE_STOP, key("drain"));
+        let known = ["a", "b", "c", "d"].map(|name| subjects.is_done(name, Point::PRE_STOP, &key("drain")));
+        assert_eq!(known, [true, false, true, true]);
+    }
+}

@@ -1,0 +1,188 @@
+//! The one bridge between calls and hooks: CRI call → event → hooks → verdict.
+//!
+//! ```text
+//!   before: decode ─▶ who is it? ─▶ plan ─▶ hooks before the call ─▶ pass on (patched, for a stop), or refuse
+//!   after:  what did the runtime say? ─▶ learn or forget ─▶ hooks after it ─▶ the runtime's answer, or another
+//! ```
+//!
+//! The data path asks ([`Interceptor`]) and goes on with other calls; all of the work is done on the other runtime. One set of policies
+//! serves a call for all of its life. Whatever cannot be found out lets the call pass: nothing here keeps a pod from going
+//! away, and what is not understood is the runtime's to judge.
+
+mod after;
+mod request;
+mod stop;
+mod watched;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::cri::Method;
+use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Repeat};
+use crate::hooks::policy::PolicySet;
+use crate::inventory::Inventory;
+use crate::lifecycle::{Call, Container, Event, Pod, Point};
+use crate::proxy::{self, Asked, Decision, Interceptor, Status, Verdict};
+
+use after::Afterwards;
+use request::Request;
+use stop::Graces;
+
+/// See the module. Cheap to clone.
+#[derive(Clone)]
+pub struct Interposer(Arc<Inner>);
+
+struct Inner {
+    engine: Arc<Engine>,
+    inventory: Inventory,
+    /// Where the work is done.
+    workshop: Handle,
+    /// What a blocking hook leaves of a call's deadline to the runtime.
+    reserve: Duration,
+    /// The calls that are watched, a bit each, by [`Call`]'s order.
+    watched: AtomicU8,
+    graces: Graces,
+}
+
+/// Whom a call is about.
+#[derive(Clone)]
+struct Subject {
+    pod: Arc<Pod>,
+    container: Option<Arc<Container>>,
+}
+
+/// A call that is watched, with what is known of it.
+struct Watched {
+    kind: Call,
+    active: Arc<Active>,
+    subject: Subject,
+    /// When blocking hooks of it must be over.
+    deadline: Option<Instant>,
+}
+
+impl Watched {
+    fn plan(&self, point: Point) -> Vec<Arc<Bound>> {
+        self.active.plan(point, &self.subject.pod, self.subject.container.as_deref())
+    }
+
+    fn limits(&self) -> Limits {
+        // A container's resources may be changed any number of times; everything else happens to it once.
+        let repeat = if self.kind == Call::UpdateContainerResources { Repeat::Each } else { Repeat::Once };
+        Limits { deadline: self.deadline, repeat }
+    }
+}
+
+impl Subject {
+    fn event(&self, point: Point, grace: Option<Duration>) -> Event {
+        Event { point, pod: Arc::clone(&self.pod), container: self.container.clone(), grace, at: SystemTime::now() }
+    }
+}
+
+impl Interposer {
+    /// Must be called within the runtime that is to do the work.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration) -> Self {
+        let (workshop, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
+        Self(Arc::new(Inner { engine, inventory, workshop, reserve, watched, graces }))
+    }
+
+    /// From now on, these policies hold.
+    pub fn activate(&self, set: PolicySet) {
+        self.0.engine.activate(set);
+        let active = self.0.engine.active();
+        self.0.watched.store(watched::calls(|point| active.uses(point)), Ordering::Release);
+    }
+
+    async fn decide(self, call: proxy::Call, kind: Call) -> Verdict {
+        let Some(request) = Request::decode(kind, &call.message) else {
+            return verdict(Decision::Undecodable, Duration::ZERO);
+        };
+        let active = self.0.engine.active();
+        let Some(subject) = self.identify(&request).await else { return pass() };
+        let deadline = call.deadline.map(|at| Instant::from_std(at.checked_sub(self.0.reserve).unwrap_or(call.seen)));
+        let watched = Watched { kind, active, subject, deadline };
+
+        let began = Instant::now();
+        let (fired, patched) = self.hooks_before(&watched, &request, &call.message).await;
+        let waited = if fired.ran { began.elapsed() } else { Duration::ZERO };
+        if let Err(rejection) = fired.verdict {
+            let refused = Status::failed_precondition(format!("{} refused by {rejection}", kind.name()));
+            return verdict(Decision::Refuse(refused), waited);
+        }
+        let witness = Some(Box::new(Afterwards::new(self, watched)) as _);
+        verdict(Decision::Pass { patched, witness }, waited)
+    }
+
+    /// Everything that runs before the runtime hears of the call, and what it hears in place of the original.
+    async fn hooks_before(&self, watched: &Watched, request: &Request, message: &Bytes) -> (Fired, Option<Bytes>) {
+        match request {
+            Request::StopContainer(stop) => return self.before_stop(watched, stop, message).await,
+            Request::RemoveContainer(_) | Request::StopPodSandbox(_) => self.unfinished_pre_stops(watched).await,
+            _ => {}
+        }
+        let point = Point::pre(watched.kind);
+        let event = watched.subject.event(point, None);
+        (self.0.engine.fire(event, watched.plan(point), watched.limits()).await, None)
+    }
+
+    /// Whom the request is about; `None` if nobody knows, or there is no such one.
+    async fn identify(&self, request: &Request) -> Option<Subject> {
+        let found = match request {
+            Request::RunPodSandbox(run) => {
+                Ok(request::pod(run).map(|pod| Subject { pod: Arc::new(pod), container: None }))
+            }
+            Request::CreateContainer(create) => {
+                let pod = self.0.inventory.pod(&create.pod_sandbox_id).await;
+                pod.map(|pod| Some(Subject { pod: pod?, container: Some(Arc::new(request::container(create)?)) }))
+            }
+            Request::StopPodSandbox(_) | Request::RemovePodSandbox(_) => {
+                let pod = self.0.inventory.pod(request.id()).await;
+                pod.map(|pod| Some(Subject { pod: pod?, container: None }))
+            }
+            _ => self.member(request.id()).await,
+        };
+        found.unwrap_or_else(|why| {
+            tracing::warn!(
+                id = request.id(),
+                "a call passes without its hooks, for the runtime cannot say whom it is about: {why}"
+            );
+            None
+        })
+    }
+
+    async fn member(&self, container: &str) -> Result<Option<Subject>, String> {
+        let found = self.0.inventory.container(container).await?;
+        Ok(found.map(|(pod, container)| Subject { pod, container: Some(container) }))
+    }
+}
+
+impl Interceptor for Interposer {
+    fn wants(&self, method: Method) -> bool {
+        let watched = self.0.watched.load(Ordering::Acquire);
+        watched != 0 && watched::kind(method).is_some_and(|kind| watched & watched::bit(kind) != 0)
+    }
+
+    fn before(&self, call: proxy::Call) -> Asked<Verdict> {
+        let Some(kind) = watched::kind(call.method) else { return Box::pin(std::future::ready(pass())) };
+        let deciding = AbortOnDropHandle::new(self.0.workshop.spawn(self.clone().decide(call, kind)));
+        Box::pin(async move {
+            // It fails if it panicked, which the log has told, or when crihook ends.
+            deciding.await.unwrap_or_else(|_| pass())
+        })
+    }
+}
+
+fn verdict(decision: Decision, waited: Duration) -> Verdict {
+    Verdict { decision, waited }
+}
+
+/// Nothing to see here.
+fn pass() -> Verdict {
+    verdict(Decision::Pass { patched: None, witness: None }, Duration::ZERO)
+}

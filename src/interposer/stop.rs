@@ -1,0 +1,185 @@
+//! `PreStop`: out of the grace period, before the runtime hears of the end.
+//!
+//! The rules are the kubelet's own (`kuberuntime_container.go`, `killContainer` and `executePreStopHook`): hooks and the container share
+//! the grace period, what hooks have used is counted in whole seconds, and two seconds are left to the container if
+//! that many were asked for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::{Interposer, Subject, Watched};
+use crate::cri::patched;
+use crate::cri::v1::StopContainerRequest;
+use crate::hooks::engine::{Bound, Fired, Limits, Repeat};
+use crate::lifecycle::Point;
+
+/// What a container is left in any case, if so much was asked for: the kubelet's own minimum.
+pub(super) const LEAST: Duration = Duration::from_secs(2);
+
+/// Containers whose grace is remembered at most.
+const CAP: usize = 10_000;
+
+/// When a container was told to stop, and how long it was given. For a sandbox that is stopped before that was done.
+#[derive(Default)]
+pub(super) struct Graces(Mutex<HashMap<String, (Instant, Duration)>>);
+
+impl Graces {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, (Instant, Duration)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container was told to stop now.
+    fn record(&self, container: &str, grace: Duration) {
+        let mut all = self.all();
+        if all.len() >= CAP {
+            all.clear();
+        }
+        all.insert(container.to_owned(), (Instant::now(), grace));
+    }
+
+    /// What is left of it; [`LEAST`] if nothing is, or if it was never told.
+    fn left(&self, container: &str) -> Duration {
+        let told = self.all().get(container).copied();
+        let left = told.map_or(Duration::ZERO, |(at, grace)| grace.saturating_sub(at.elapsed()));
+        if left.is_zero() { LEAST } else { left }
+    }
+
+    /// The container is gone.
+    pub fn forget(&self, container: &str) {
+        self.all().remove(container);
+    }
+}
+
+/// What is forwarded of `asked` when hooks have taken `used` of it.
+fn remaining(asked: Duration, used: Duration) -> Duration {
+    let left = asked.saturating_sub(Duration::from_secs(used.as_secs()));
+    left.max(asked.min(LEAST))
+}
+
+impl Interposer {
+    /// Runs `PreStop`, and gives the request with what is left of the grace if that is less than was asked for.
+    pub(super) async fn before_stop(
+        &self,
+        watched: &Watched,
+        request: &StopContainerRequest,
+        message: &Bytes,
+    ) -> (Fired, Option<Bytes>) {
+        let began = Instant::now();
+        let asked = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
+        let Some(container) = &watched.subject.container else { return (Fired::default(), None) };
+        self.0.graces.record(&container.id, asked);
+        let subject = watched.subject.event(Point::POST_START, None).subject();
+        self.0.engine.abandon(&subject, Point::POST_START, "the container is being stopped");
+        if asked.is_zero() {
+            return (Fired::default(), None);
+        }
+        let plan = self.pre_stop_plan(watched, &watched.subject).await;
+        let fired = self.pre_stop(&watched.subject, plan, asked, watched.deadline).await;
+        let left = remaining(asked, began.elapsed());
+        if !fired.ran || left == asked {
+            return (fired, None);
+        }
+        let timeout = i64::try_from(left.as_secs()).unwrap_or(i64::MAX);
+        tracing::debug!(container = container.id, ?asked, ?left, "hooks have used a part of the grace period");
+        (fired, Some(patched(message, &StopContainerRequest { timeout, ..StopContainerRequest::default() })))
+    }
+
+    /// The `PreStop` hooks of a container, if it runs.
+    pub(super) async fn pre_stop_plan(&self, watched: &Watched, subject: &Subject) -> Vec<Arc<Bound>> {
+        let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
+        let Some(container) = subject.container.as_ref().filter(|_| !plan.is_empty()) else { return Vec::new() };
+        match self.0.inventory.runtime().is_running(&container.id).await {
+            Ok(true) => plan,
+            Ok(false) => Vec::new(),
+            Err(why) => {
+                // The stop is about to fail too, and the kubelet will come again.
+                tracing::warn!(
+                    container = container.id,
+                    "a stop passes without PreStop, for the runtime cannot say whether the container runs: {why}"
+                );
+                Vec::new()
+            }
+        }
+    }
+
+    /// Runs `PreStop` hooks within the grace and the call's deadline.
+    pub(super) async fn pre_stop(
+        &self,
+        subject: &Subject,
+        plan: Vec<Arc<Bound>>,
+        grace: Duration,
+        deadline: Option<Instant>,
+    ) -> Fired {
+        if plan.is_empty() {
+            return Fired::default();
+        }
+        let cut = Instant::now() + grace;
+        let deadline = Some(deadline.map_or(cut, |at| at.min(cut)));
+        let event = subject.event(Point::PRE_STOP, Some(grace));
+        self.0.engine.fire(event, plan, Limits { deadline, repeat: Repeat::Once }).await
+    }
+
+    /// A container, or a whole sandbox, is about to end without its containers having been stopped: what is left of `PreStop` runs first.
+    pub(super) async fn unfinished_pre_stops(&self, watched: &Watched) {
+        if !watched.active.uses(Point::PRE_STOP) {
+            return;
+        }
+        let subjects = match &watched.subject.container {
+            Some(_) => vec![watched.subject.clone()],
+            None => self.running_in(&watched.subject.pod.sandbox_id).await,
+        };
+        let stops = subjects.into_iter().map(|subject| async move {
+            let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
+            let id = subject.event(Point::PRE_STOP, None).subject();
+            if !self.0.engine.unfinished(&id, &plan, Point::PRE_STOP) {
+                return;
+            }
+            let plan = self.pre_stop_plan(watched, &subject).await;
+            let grace = self.0.graces.left(&id);
+            self.pre_stop(&subject, plan, grace, watched.deadline).await;
+        });
+        futures_util::future::join_all(stops).await;
+    }
+
+    async fn running_in(&self, sandbox: &str) -> Vec<Subject> {
+        let running = self.0.inventory.runtime().running_in(sandbox).await.unwrap_or_else(|why| {
+            tracing::warn!(
+                sandbox,
+                "a sandbox stops without PreStop, for the runtime cannot say what runs in it: {why}"
+            );
+            Vec::new()
+        });
+        let subjects = running.iter().map(|container| self.member(container));
+        futures_util::future::join_all(subjects).await.into_iter().filter_map(|found| found.ok().flatten()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_and_container_share_the_grace_in_whole_seconds() {
+        let left = |asked, used| remaining(Duration::from_secs(asked), Duration::from_millis(used)).as_secs();
+        assert_eq!(left(10, 3_040), 7);
+        assert_eq!(left(10, 900), 10, "less than a second is nothing");
+        assert_eq!(left(10, 10_010), 2, "the container is left two seconds");
+        assert_eq!(left(1, 1_010), 1, "but no more than was asked for");
+        assert_eq!(left(30, 0), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_of_a_grace_shrinks_and_is_never_nothing() {
+        let graces = Graces::default();
+        assert_eq!(graces.left("c"), LEAST, "never told to stop");
+        graces.record("c", Duration::from_secs(30));
+        tokio::time::advance(Duration::from_secs(12)).await;
+        assert_eq!(graces.left("c"), Duration::from_secs(18));
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(graces.left("c"), LEAST);
+    }
+}

@@ -1,0 +1,146 @@
+//! What pods and containers are, in the runtime's words.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic::{Code, Request, Status};
+
+use super::Runtime;
+use crate::cri::v1::{
+    ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ImageSpec, ListContainersRequest,
+    NamespaceMode, PodSandboxStatus, PodSandboxStatusRequest, StopContainerRequest,
+};
+use crate::inventory::{self, Boxed, Member};
+use crate::lifecycle::{Address, Container, Pod};
+
+/// How long the runtime may take to say what it knows. A call of the kubelet's waits for it.
+const LIMIT: Duration = Duration::from_secs(2);
+/// What a stop may take beyond its grace, as the kubelet has it.
+const STOP_LIMIT: Duration = Duration::from_mins(2);
+
+/// A request that is given up after `limit`.
+pub(super) fn within<T>(limit: Duration, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(limit);
+    request
+}
+
+fn told(what: &str, status: &Status) -> String {
+    format!("{what}: {:?}: {}", status.code(), status.message())
+}
+
+/// The name the user wrote if the runtime kept it, else the one it knows the image by.
+#[must_use]
+pub fn image_name(spec: Option<&ImageSpec>) -> String {
+    let Some(spec) = spec else { return String::new() };
+    if spec.user_specified_image.is_empty() { spec.image.clone() } else { spec.user_specified_image.clone() }
+}
+
+impl Runtime {
+    async fn sandbox_status(&self, sandbox: &str) -> Result<Option<PodSandboxStatus>, String> {
+        let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.to_owned(), verbose: false };
+        match self.client.clone().pod_sandbox_status(within(LIMIT, request)).await {
+            Ok(answer) => Ok(answer.into_inner().status),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(told("PodSandboxStatus", &status)),
+        }
+    }
+
+    /// Where the sandbox can be reached now.
+    pub(super) async fn address_of(&self, sandbox: &str) -> Result<Address, String> {
+        let Some(status) = self.sandbox_status(sandbox).await? else { return Ok(Address::Nowhere) };
+        let options = status.linux.and_then(|linux| linux.namespaces).and_then(|namespaces| namespaces.options);
+        if options.is_some_and(|options| options.network() == NamespaceMode::Node) {
+            return Ok(Address::Node);
+        }
+        let ip = status.network.map(|network| network.ip).unwrap_or_default();
+        Ok(ip.parse().map_or(Address::Nowhere, Address::Pod))
+    }
+
+    async fn member(&self, id: &str) -> Result<Option<Member>, String> {
+        let filter = Some(ContainerFilter { id: id.to_owned(), ..ContainerFilter::default() });
+        let status = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
+        let (mut one, mut other) = (self.client.clone(), self.client.clone());
+        // The list knows the sandbox; only the status knows the image by the name the user wrote.
+        let (list, status) = tokio::join!(
+            one.list_containers(within(LIMIT, ListContainersRequest { filter })),
+            other.container_status(within(LIMIT, status)),
+        );
+        let list = list.map_err(|status| told("ListContainers", &status))?.into_inner().containers;
+        let [found] = <[_; 1]>::try_from(list).map_or([None], |[found]| [Some(found)]);
+        let Some(found) = found else { return Ok(None) };
+        let image = match status {
+            Ok(answer) => image_name(answer.into_inner().status.and_then(|status| status.image).as_ref()),
+            Err(status) if status.code() == Code::NotFound => return Ok(None),
+            Err(status) => return Err(told("ContainerStatus", &status)),
+        };
+        let metadata = found.metadata.unwrap_or_default();
+        let container = Container {
+            id: found.id,
+            name: metadata.name,
+            image,
+            attempt: metadata.attempt,
+            annotations: found.annotations.into_iter().collect(),
+        };
+        Ok(Some(Member { container: Arc::new(container), sandbox_id: found.pod_sandbox_id }))
+    }
+
+    async fn pod(&self, sandbox: &str) -> Result<Option<Pod>, String> {
+        let Some(status) = self.sandbox_status(sandbox).await? else { return Ok(None) };
+        let metadata = status.metadata.unwrap_or_default();
+        Ok(Some(Pod {
+            namespace: metadata.namespace,
+            name: metadata.name,
+            uid: metadata.uid,
+            sandbox_id: status.id,
+            labels: status.labels.into_iter().collect(),
+            annotations: status.annotations.into_iter().collect(),
+            runtime_handler: Some(status.runtime_handler),
+        }))
+    }
+}
+
+impl inventory::Runtime for Runtime {
+    fn container(&self, id: &str) -> Boxed<'_, Result<Option<Member>, String>> {
+        let id = id.to_owned();
+        Box::pin(async move { self.member(&id).await })
+    }
+
+    fn sandbox(&self, id: &str) -> Boxed<'_, Result<Option<Pod>, String>> {
+        let id = id.to_owned();
+        Box::pin(async move { self.pod(&id).await })
+    }
+
+    fn is_running(&self, container: &str) -> Boxed<'_, Result<bool, String>> {
+        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
+        Box::pin(async move {
+            match self.client.clone().container_status(within(LIMIT, request)).await {
+                Ok(answer) => {
+                    Ok(answer.into_inner().status.is_some_and(|s| s.state() == ContainerState::ContainerRunning))
+                }
+                Err(status) if status.code() == Code::NotFound => Ok(false),
+                Err(status) => Err(told("ContainerStatus", &status)),
+            }
+        })
+    }
+
+    fn running_in(&self, sandbox: &str) -> Boxed<'_, Result<Vec<String>, String>> {
+        let state = Some(ContainerStateValue { state: ContainerState::ContainerRunning.into() });
+        let filter = ContainerFilter { pod_sandbox_id: sandbox.to_owned(), state, ..ContainerFilter::default() };
+        Box::pin(async move {
+            let request = within(LIMIT, ListContainersRequest { filter: Some(filter) });
+            let answer = self.client.clone().list_containers(request).await;
+            let list = answer.map_err(|status| told("ListContainers", &status))?.into_inner().containers;
+            Ok(list.into_iter().map(|container| container.id).collect())
+        })
+    }
+
+    fn stop(&self, container: &str, grace: Duration) -> Boxed<'_, Result<(), String>> {
+        let timeout = i64::try_from(grace.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        let request = StopContainerRequest { container_id: container.to_owned(), timeout };
+        Box::pin(async move {
+            let stopped = self.client.clone().stop_container(within(grace + STOP_LIMIT, request)).await;
+            stopped.map(drop).map_err(|status| told("StopContainer", &status))
+        })
+    }
+}
