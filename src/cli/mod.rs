@@ -27,7 +27,7 @@ enum Command {
     Explain(explain::Args),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
-    Command(command::Args),
+    Supervise(command::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -37,6 +37,6 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Command(args) => command::run(&args),
+        Command::Supervise(args) => command::run(&args),
     }
 }

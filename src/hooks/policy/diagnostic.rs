@@ -76,6 +76,13 @@ impl Diagnostic {
         Self { file, line: 1, column: 1, message, help: None, quote: None, warning: false }
     }
 
+    /// On one line, without the quoted text.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        let help = self.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        format!("{}:{}:{}: {}{help}", self.file.display(), self.line, self.column, self.message)
+    }
+
     /// It, with what would be right.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

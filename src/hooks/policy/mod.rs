@@ -4,8 +4,10 @@
 //! found when it is read, with its place.
 
 mod diagnostic;
+mod last_good;
 mod load;
 mod raw;
+pub mod reload;
 mod secrets;
 mod template;
 #[cfg(test)]
@@ -47,6 +49,14 @@ pub struct PolicySet {
     pub policies: Vec<Arc<Policy>>,
     /// Of the documents that it was read from: the same text has the same hash.
     pub hash: String,
+}
+
+impl PolicySet {
+    /// How many hooks there are.
+    #[must_use]
+    pub fn hooks(&self) -> usize {
+        self.policies.iter().map(|policy| policy.hooks.len()).sum()
+    }
 }
 
 /// A `HookPolicy` document.
@@ -345,20 +355,3 @@ impl Action {
         }
     }
 }
-
-// STUB
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
-mod stub {
-    use super::*;
-    pub type Health = String;
-    #[derive(Clone)]
-    pub struct PolicyMetrics;
-    impl PolicyMetrics { pub fn register(_: &prometheus::Registry) -> prometheus::Result<Self> { Ok(Self) } }
-    pub struct Reloader;
-    impl Reloader {
-        pub fn new(_: &std::path::Path, _: &std::path::Path, _: crate::hooks::Defaults, _: PolicyMetrics) -> Self { Self }
-        pub fn health(&self) -> tokio::sync::watch::Receiver<Health> { tokio::sync::watch::channel(String::new()).1 }
-        pub async fn run(self, _: tokio::sync::mpsc::Receiver<()>, _: impl Fn(PolicySet)) {}
-    }
-}
-pub use stub::*;

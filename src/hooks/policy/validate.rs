@@ -45,8 +45,10 @@ impl<'a> Report<'a> {
         self.warnings.push(Diagnostic { warning: true, ..warning });
     }
 
-    /// Mistakes and warnings.
-    pub fn into_parts(self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+    /// Mistakes and warnings, as they follow in the text.
+    pub fn into_parts(mut self) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        self.mistakes.sort_by_key(|it| (it.line, it.column));
+        self.warnings.sort_by_key(|it| (it.line, it.column));
         (self.mistakes, self.warnings)
     }
 
