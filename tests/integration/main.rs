@@ -3,6 +3,7 @@
 mod architecture;
 mod demo;
 mod notify;
+mod policies;
 mod sim;
 mod view;
 mod wire;
