@@ -24,13 +24,13 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
     Demo(demo::Args),
+    /// Validate the config and policies, with a caret under each mistake
+    Check(check::Args),
     /// Say which hooks would run for a pod, in which order, and why others would not
     Explain(explain::Args),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
     Supervise(command::Args),
-    /// Validate the config and policies, with a caret under each mistake
-    Check(check::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -39,8 +39,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Supervise(args) => command::run(&args),
-        Command::Check(args) => check::run(&args),
     }
 }
