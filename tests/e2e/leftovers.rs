@@ -74,14 +74,24 @@ impl Traces {
             let namespace = fs::read_link(process.join("ns/pid")).map(|link| link.display().to_string()).ok();
             let cgroups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
             let inside = (namespace.is_some() && namespace == self.pid_namespace) || cgroups.contains(&self.cgroup);
-            let command = fs::read(process.join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let command = command(&process);
             if inside || command.contains(&dir) {
                 found.push(format!("process {} {command}", process.display()));
             }
         }
         found
     }
+}
+
+/// The commands of all processes of the machine, those in containers among them.
+pub fn commands() -> Vec<String> {
+    fs::read_dir("/proc").unwrap().flatten().map(|entry| command(&entry.path())).collect()
+}
+
+/// With its arguments; empty if it has just ended.
+fn command(process: &Path) -> String {
+    let words = fs::read(process.join("cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
 }
 
 /// Children first. What is still busy stays for the next attempt.

@@ -17,6 +17,7 @@ mod deploy;
 mod errors;
 mod events;
 mod exec_url;
+mod hooks;
 mod pod_life;
 mod restart;
 mod scrape;

@@ -112,6 +112,11 @@ impl Node {
         Client::connect(&self.runtime_socket()).await
     }
 
+    /// All that containerd has written to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default()
+    }
+
     /// Ends containerd as a crash does: at once, leaving shims, containers and the socket's file.
     pub fn kill_runtime(&mut self) {
         assert_eq!(self.command("kill -KILL $runtime; wait $runtime 2>/dev/null || echo gone"), "gone");
@@ -173,7 +178,7 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.path().join("containerd.log")).unwrap_or_default();
+            let log = self.log();
             let lines: Vec<_> = log.lines().collect();
             eprintln!(
                 "containerd {}'s last words:\n{}",

@@ -7,7 +7,7 @@ use crihook::cri::v1::{
     ContainerConfig, ContainerMetadata, ContainerStatus, ContainerStatusRequest, CreateContainerRequest,
     ExecSyncRequest, ExecSyncResponse, ImageSpec, LinuxContainerConfig, LinuxContainerResources, LinuxPodSandboxConfig,
     PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
-    StartContainerRequest, StopPodSandboxRequest,
+    StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 use tonic::Status;
 
@@ -29,7 +29,17 @@ pub struct Pod {
 impl Pod {
     /// Runs a sandbox named `name`; its logs and cgroups are the node's.
     pub async fn run(client: &mut Client, node: &Node, name: &str) -> Self {
-        let config = PodSandboxConfig {
+        Self::run_with(client, node, name, |_| ()).await.expect("RunPodSandbox")
+    }
+
+    /// [`Self::run`] with what `edit` makes of the pod.
+    pub async fn run_with(
+        client: &mut Client,
+        node: &Node,
+        name: &str,
+        edit: impl FnOnce(&mut PodSandboxConfig),
+    ) -> Result<Self, Status> {
+        let mut config = PodSandboxConfig {
             metadata: Some(PodSandboxMetadata {
                 name: name.to_owned(),
                 uid: format!("uid-{name}"),
@@ -42,9 +52,10 @@ impl Pod {
             linux: Some(LinuxPodSandboxConfig { cgroup_parent: format!("/{}", node.cgroup()), security_context: None }),
             ..Default::default()
         };
+        edit(&mut config);
         let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
-        let answer = client.runtime.run_pod_sandbox(request).await.expect("RunPodSandbox");
-        Self { id: answer.into_inner().pod_sandbox_id, config }
+        let answer = client.runtime.run_pod_sandbox(request).await?;
+        Ok(Self { id: answer.into_inner().pod_sandbox_id, config })
     }
 
     /// The pod's address, from its status.
@@ -56,19 +67,32 @@ impl Pod {
 
     /// Creates a container of busybox that runs `script`, without starting it, and returns its id.
     pub async fn create(&self, client: &mut Client, name: &str, script: &str) -> Result<String, Status> {
+        self.create_with(client, name, script, |_| ()).await
+    }
+
+    /// [`Self::create`] with what `edit` makes of the container.
+    pub async fn create_with(
+        &self,
+        client: &mut Client,
+        name: &str,
+        script: &str,
+        edit: impl FnOnce(&mut ContainerConfig),
+    ) -> Result<String, Status> {
+        let mut config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
+            image: Some(ImageSpec { image: BUSYBOX.to_owned(), ..Default::default() }),
+            command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
+            labels: [("container".to_owned(), name.to_owned())].into(),
+            log_path: format!("{name}.log"),
+            linux: Some(LinuxContainerConfig {
+                resources: Some(LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..Default::default() }),
+            }),
+            ..Default::default()
+        };
+        edit(&mut config);
         let request = CreateContainerRequest {
             pod_sandbox_id: self.id.clone(),
-            config: Some(ContainerConfig {
-                metadata: Some(ContainerMetadata { name: name.to_owned(), attempt: 0 }),
-                image: Some(ImageSpec { image: BUSYBOX.to_owned(), ..Default::default() }),
-                command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-                labels: [("container".to_owned(), name.to_owned())].into(),
-                log_path: format!("{name}.log"),
-                linux: Some(LinuxContainerConfig {
-                    resources: Some(LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..Default::default() }),
-                }),
-                ..Default::default()
-            }),
+            config: Some(config),
             sandbox_config: Some(self.config.clone()),
         };
         client.runtime.create_container(request).await.map(|answer| answer.into_inner().container_id)
@@ -106,6 +130,12 @@ impl Pod {
 pub async fn start(client: &mut Client, container: &str) {
     let request = StartContainerRequest { container_id: container.to_owned() };
     client.runtime.start_container(request).await.expect("StartContainer");
+}
+
+/// Stops it with a grace of `timeout` seconds.
+pub async fn stop(client: &mut Client, container: &str, timeout: i64) {
+    let request = StopContainerRequest { container_id: container.to_owned(), timeout };
+    client.runtime.stop_container(request).await.expect("StopContainer");
 }
 
 pub async fn status(client: &mut Client, container: &str) -> Result<ContainerStatus, Status> {

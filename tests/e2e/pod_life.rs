@@ -6,8 +6,7 @@ use std::path::Path;
 use crihook::cri::v1::{
     ContainerFilter, ContainerState, ContainerStatsRequest, ImageFsInfoRequest, ImageSpec, ImageStatusRequest,
     LinuxContainerResources, ListContainerStatsRequest, ListContainersRequest, ListPodSandboxRequest,
-    PodSandboxStatsRequest, RemoveContainerRequest, StopContainerRequest, UpdateContainerResourcesRequest,
-    VersionRequest,
+    PodSandboxStatsRequest, RemoveContainerRequest, UpdateContainerResourcesRequest, VersionRequest,
 };
 use tonic::Code;
 
@@ -53,10 +52,10 @@ async fn a_pod_lives_its_whole_life(series: Series) {
     statistics_are_those_of_the_pod(&mut client, &pod, &polite).await;
     a_new_limit_reaches_the_cgroup(&mut client, &node, &polite).await;
 
-    stop(&mut client, &polite, 30).await;
+    pod::stop(&mut client, &polite, 30).await;
     let status = pod::status(&mut client, &polite).await.unwrap();
     assert_eq!((status.state(), status.exit_code), (ContainerState::ContainerExited, 7), "it was let go in peace");
-    stop(&mut client, &deaf, 1).await;
+    pod::stop(&mut client, &deaf, 1).await;
     let status = pod::status(&mut client, &deaf).await.unwrap();
     assert_eq!(
         (status.state(), status.exit_code),
@@ -139,10 +138,4 @@ async fn containers(client: &mut Client, pod: &Pod) -> Vec<String> {
 
 async fn state(client: &mut Client, container: &str) -> ContainerState {
     pod::status(client, container).await.unwrap().state()
-}
-
-/// With a grace of `timeout` seconds.
-async fn stop(client: &mut Client, container: &str, timeout: i64) {
-    let request = StopContainerRequest { container_id: container.to_owned(), timeout };
-    client.runtime.stop_container(request).await.expect("StopContainer");
 }

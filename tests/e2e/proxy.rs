@@ -1,5 +1,6 @@
 //! crihook as its users run it: a process of its own, in front of a node's containerd.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::wait::{until, until_blocking};
 pub struct Crihook {
     pub socket: PathBuf,
     pub metrics: SocketAddr,
+    pub admin: PathBuf,
     process: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -28,6 +30,7 @@ impl Crihook {
     /// Starts it in front of `node` and waits until it serves.
     pub async fn start(node: &Node) -> Self {
         let (dir, socket) = (node.path(), node.path().join("crihook.sock"));
+        let admin = dir.join("admin.sock");
         let mut process = Command::new(env!("CARGO_BIN_EXE_crihook"))
             .args(["serve", "--metrics-addr", "127.0.0.1:0", "--drain-timeout", "20s"])
             .arg("--listen")
@@ -35,7 +38,7 @@ impl Crihook {
             .arg("--runtime-endpoint")
             .arg(format!("unix://{}", node.runtime_socket().display()))
             .arg("--admin-socket")
-            .arg(format!("unix://{}", dir.join("admin.sock").display()))
+            .arg(format!("unix://{}", admin.display()))
             .arg("--state-dir")
             .arg(dir.join("crihook-state"))
             .arg("--hooks-dir")
@@ -49,7 +52,7 @@ impl Crihook {
         let sink = Arc::clone(&log);
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line)));
 
-        let mut crihook = Self { socket, metrics: ([127, 0, 0, 1], 0).into(), process, log };
+        let mut crihook = Self { socket, metrics: ([127, 0, 0, 1], 0).into(), admin, process, log };
         let metrics = until("crihook to serve", async || {
             assert_eq!(crihook.process.try_wait().unwrap(), None, "crihook ended");
             crihook.logged("serving").and(crihook.logged("metrics")).ok_or(())
@@ -57,6 +60,14 @@ impl Crihook {
         .await;
         crihook.metrics = metrics["addr"].as_str().expect("an address").parse().unwrap();
         crihook
+    }
+
+    /// Writes `policies` (YAML, one document or many) into the hooks directory of `node`, then [starts](Self::start).
+    pub async fn with_policies(node: &Node, policies: &str) -> Self {
+        let dir = node.path().join("hooks.d");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("10-test.yaml"), policies).unwrap();
+        Self::start(node).await
     }
 
     pub async fn client(&self) -> Client {
@@ -73,6 +84,34 @@ impl Crihook {
         let (status, page) = http::get(self.metrics, "/metrics").await;
         assert_eq!(status, 200, "{page}");
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// The sum over the series of the counter `name` that have these labels, perhaps among others.
+    pub async fn sum(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
+        let (status, page) = http::get(self.metrics, "/metrics").await;
+        assert_eq!(status, 200, "{page}");
+        let labels: Vec<_> = labels.iter().map(|(label, value)| format!("{label}=\"{value}\"")).collect();
+        let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        let chosen = lines.filter(|(found, _)| labels.iter().all(|label| found.contains(label.as_str())));
+        chosen.map(|(_, value)| value.parse::<u64>().expect(value)).sum()
+    }
+
+    /// The runs of hooks that it remembers, the newest first, as its admin socket gives them.
+    pub async fn runs(&self) -> Vec<Value> {
+        let (status, body) = http::get_unix(&self.admin, "/v1/runs").await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).expect("an array")
+    }
+
+    /// All that it has written to its log.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Ends it as a crash does: at once. [`Self::start`] on the same node is its successor.
+    pub fn crash(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
     }
 
     /// Ends it as systemd does, and expects it to go without complaint.
@@ -105,7 +144,7 @@ impl Drop for Crihook {
     fn drop(&mut self) {
         let ended = self.end();
         if std::thread::panicking() {
-            eprintln!("crihook ended: {ended:?}; it said:\n{}", self.log.lock().unwrap().join("\n"));
+            eprintln!("crihook ended: {ended:?}; it said:\n{}", self.log());
         }
     }
 }

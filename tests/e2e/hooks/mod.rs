@@ -1,0 +1,9 @@
+//! Hooks in front of a real containerd: what the kubelet, the container and the people at the node see of them.
+
+mod exec;
+mod failure;
+mod network;
+mod restart;
+pub mod scene;
+mod start;
+mod stop;
