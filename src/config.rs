@@ -1,5 +1,7 @@
 //! What crihook is told: flags, environment and file become one validated [`Config`], once.
 
+mod hooks;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,7 +10,10 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::hooks::Options;
 use crate::telemetry::Level;
+
+pub use hooks::Hooks;
 
 /// Where the config file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/crihook/config.yaml";
@@ -125,11 +130,13 @@ macro_rules! deserialize_from_text {
                         text.parse().map_err(E::custom)
                     }
                 }
-                                deserializer.deserialize_str(Text)
+                deserializer.deserialize_str(Text)
             }
         }
     )*};
 }
+use deserialize_from_text;
+
 deserialize_from_text!(
     Endpoint: "the path of a unix socket, as unix:///run/x.sock",
     Address: "an IP and a port, as 127.0.0.1:9797",
@@ -167,6 +174,9 @@ pub struct Settings {
     /// How much is logged [default: info]
     #[arg(long, env = "CRIHOOK_LOG_LEVEL", value_name = "LEVEL", value_enum)]
     pub log_level: Option<Level>,
+    /// What of hooks is a node's affair; in the file only.
+    #[arg(skip)]
+    pub hooks: Option<Hooks>,
 }
 
 impl Settings {
@@ -210,6 +220,7 @@ impl Settings {
             admin_socket: self.admin_socket.or(those.admin_socket),
             drain_timeout: self.drain_timeout.or(those.drain_timeout),
             log_level: self.log_level.or(those.log_level),
+            hooks: self.hooks.or(those.hooks),
         }
     }
 }
@@ -248,8 +259,8 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// See [`Settings::log_level`].
     pub log_level: Level,
-    /// What the file's section `hooks` says.
-    pub hooks: crate::hooks::Options,
+    /// See [`Settings::hooks`].
+    pub hooks: Options,
 }
 
 impl TryFrom<Settings> for Config {
@@ -267,7 +278,7 @@ impl TryFrom<Settings> for Config {
             admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),
-            hooks: crate::hooks::Options::default(),
+            hooks: settings.hooks.unwrap_or_default().into(),
         };
         let image = config.image_endpoint.as_ref().unwrap_or(&config.runtime_endpoint);
         let (runtime, admin) = (&config.runtime_endpoint, &config.admin_socket);

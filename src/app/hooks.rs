@@ -12,7 +12,7 @@ use crate::drain::Drain;
 use crate::hooks::engine::{Engine, RunSeen};
 use crate::hooks::handler::{Workshop, default_node_address};
 use crate::hooks::metrics::HookMetrics;
-use crate::hooks::policy::{Health, PolicyMetrics, Reloader};
+use crate::hooks::policy::reload::{self, Health, Reloader};
 use crate::interposer::Interposer;
 use crate::inventory::Inventory;
 use crate::journal::{Filter, Journal, MemoryJournal};
@@ -22,12 +22,12 @@ use crate::runtime::Runtime;
 #[derive(Clone)]
 pub(super) struct HookFamilies {
     hooks: HookMetrics,
-    policies: PolicyMetrics,
+    policies: reload::Metrics,
 }
 
 impl HookFamilies {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self { hooks: HookMetrics::register(registry)?, policies: PolicyMetrics::register(registry)? })
+        Ok(Self { hooks: HookMetrics::register(registry)?, policies: reload::Metrics::register(registry)? })
     }
 }
 
@@ -65,7 +65,8 @@ impl Hooks {
             engine.observe(observer);
         }
         let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve);
-        let reloader = Reloader::new(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
+        let (reloader, set) = Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
+        interposer.activate(set);
         let (health, applied) = (reloader.health(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
         Self { interposer, journal, health }
@@ -73,7 +74,18 @@ impl Hooks {
 
     /// For people: which policies are in force, and what is wrong with those that are not.
     pub fn policies(&self) -> String {
-        self.health.borrow().to_string()
+        let health = self.health.borrow();
+        let from = if health.from_last_good { "the last good ones, kept in the state directory: " } else { "" };
+        let mut text = format!("{from}{} policies with {} hooks", health.policies, health.hooks);
+        if !health.errors.is_empty() {
+            text += "; the documents are wrong and wait to be mended, those from before go on:";
+            for error in &health.errors {
+                // The place and the message; the quoted line is in the log.
+                text += "\n    ";
+                text += error.lines().next().unwrap_or_default();
+            }
+        }
+        text
     }
 
     /// For crihook's own commands.

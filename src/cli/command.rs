@@ -80,7 +80,7 @@ fn supervise(args: &Args) -> io::Result<u8> {
     }
     let mut enter = Command::new("/proc/self/exe");
     enter.arg0("crihook").args(["__command", "enter", "--token", &args.token, "--parent", &own.to_string()]);
-    enter.args(args.user.iter().flat_map(|user| ["--user", user]));
+    enter.args(args.user.iter().map(|user| format!("--user={user}")));
     let child = enter.arg("--").args(&args.command).spawn()?;
     let main = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
 

@@ -1,6 +1,7 @@
 //! `crihook demo`: a scripted kubelet, a real crihook and the embedded runtime, on real sockets in a directory that is
-//! gone afterwards. It needs neither root nor containerd.
+//! gone afterwards, with policies in it and a hook server. It needs neither root nor containerd.
 
+mod hooks;
 mod report;
 
 use std::net::SocketAddr;
@@ -14,13 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
 use crate::config::{Address, Config, Endpoint, Settings, Span};
+use crate::hooks::engine::RunSeen;
 use crate::proxy::Finished;
 use crate::sim::kubelet::Kubelet;
 use crate::sim::{Options, Runtime, serve};
 use crate::telemetry::{Level, Log};
+use hooks::HookServer;
 use report::Report;
 
 /// The kubelet's rest after a call: so that the calls can be watched as they pass.
@@ -29,7 +33,7 @@ const PACE: Duration = Duration::from_millis(15);
 const REST: Duration = Duration::from_secs(5);
 /// How long calls and connections get to end.
 const END: Duration = Duration::from_secs(2);
-/// Finished calls that the screen may be behind.
+/// Finished calls, and runs, that the screen may be behind.
 const BACKLOG: usize = 1024;
 
 /// What a real node takes its time for.
@@ -64,7 +68,8 @@ enum Note {
 
 /// Shows crihook at work until it is told to stop.
 pub fn run(args: &Args) -> ExitCode {
-    let log = Log::start(Level::Warn);
+    // Hooks that fail are no news here: the timeline shows them.
+    let log = Log::start(Level::Error);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime.context("cannot start the runtime").and_then(|runtime| runtime.block_on(demo(args, &log))) {
         Ok(()) => ExitCode::SUCCESS,
@@ -90,13 +95,19 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
     }
     let runtime = tokio::spawn(serve(Runtime::new(&options), listener, ended.clone().cancelled_owned()));
 
+    let server = HookServer::bind(&directory.path().join("hooks.sock"))?;
+    hooks::write_policies(&config.hooks_dir, server.socket())?;
+    let (policies, server_socket) = (config.hooks_dir.clone(), server.socket().to_owned());
+    let serving_hooks = AbortOnDropHandle::new(tokio::spawn(server.serve()));
+
     let (observer, calls) = mpsc::channel(BACKLOG);
+    let (run_observer, runs) = mpsc::channel(BACKLOG);
     let (notes, steps) = mpsc::channel(BACKLOG);
     let (listen, asked) = (config.listen.clone(), args.metrics_addr);
-    let app = App::bind(config, log.dropped())?.observe(observer);
+    let app = App::bind(config, log.dropped())?.observe(observer).observe_runs(run_observer);
     let drain = app.drain();
     let mut report = Report::to_stdout();
-    report.opening(&listen, &sim, app.metrics_addr().ok_or(asked), args.once)?;
+    report.opening(&listen, &sim, (&policies, &server_socket), app.metrics_addr().ok_or(asked), args.once)?;
 
     let driving = async {
         let narrator = notes.clone();
@@ -113,8 +124,10 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
         drain.start();
         outcome
     };
-    let (served, driven, shown) = tokio::join!(app.run(), driving, show(&mut report, calls, steps, &stop));
+    let seen = Seen { calls, runs, notes: steps };
+    let (served, driven, shown) = tokio::join!(app.run(), driving, show(&mut report, seen, &stop));
     ended.cancel();
+    drop(serving_hooks);
     let _ = timeout(END, runtime).await;
     served?;
     driven?;
@@ -159,27 +172,33 @@ async fn drive(mut kubelet: Kubelet, once: bool, notes: mpsc::Sender<Note>) -> R
     Ok(())
 }
 
-/// Shows calls and steps as they come, until no more can, and then the table. A screen that is gone ends the demo.
-async fn show(
-    report: &mut Report,
-    mut calls: mpsc::Receiver<Finished>,
-    mut notes: mpsc::Receiver<Note>,
-    interrupted: &CancellationToken,
-) -> std::io::Result<()> {
+/// What there is to show.
+struct Seen {
+    calls: mpsc::Receiver<Finished>,
+    runs: mpsc::Receiver<RunSeen>,
+    notes: mpsc::Receiver<Note>,
+}
+
+/// Shows calls, runs and steps as they come, until no more calls can, and then the table. A screen that is gone ends the demo.
+async fn show(report: &mut Report, mut seen: Seen, interrupted: &CancellationToken) -> std::io::Result<()> {
     let shown = async {
         loop {
             tokio::select! {
-                // A call that has ended comes before the step that follows it.
+                // A run comes before the call that waited for it, a call that has ended before the step that follows it.
                 biased;
-                call = calls.recv() => match call {
+                Some(run) = seen.runs.recv() => report.run(&run)?,
+                call = seen.calls.recv() => match call {
                     Some(call) => report.call(&call)?,
                     None => break,
                 },
-                Some(note) = notes.recv() => match note {
+                Some(note) = seen.notes.recv() => match note {
                     Note::Step(step) => report.step(&step)?,
                     Note::Round => report.interim()?,
                 },
             }
+        }
+        while let Ok(run) = seen.runs.try_recv() {
+            report.run(&run)?;
         }
         report.closing()
     };

@@ -2,6 +2,7 @@
 
 mod command;
 mod demo;
+mod explain;
 mod serve;
 
 use std::process::ExitCode;
@@ -22,9 +23,11 @@ enum Command {
     Serve(serve::Args),
     /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
     Demo(demo::Args),
+    /// Say which hooks would run for a pod, in which order, and why others would not
+    Explain(explain::Args),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
-    Command(command::Args),
+    Supervise(command::Args),
 }
 
 /// Runs the command line of this process. The exit code is 0, 1 for a failure while running, 2 for wrong usage or configuration.
@@ -33,6 +36,7 @@ pub fn run() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Demo(args) => demo::run(&args),
-        Command::Command(args) => command::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Supervise(args) => command::run(&args),
     }
 }

@@ -1,6 +1,4 @@
 //! `command` on this machine: what a command gets, what is kept of it, and that nothing of it is left.
-//!
-//! They need root: a command may be another user's.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -220,6 +218,7 @@ async fn a_command_begins_like_any_daemon() {
 
 #[tokio::test]
 async fn it_is_another_users_if_the_policy_says_so() {
+    assert!(nix::unistd::geteuid().is_root(), "only root can become somebody else: run this test as root");
     let nobody = nix::unistd::User::from_name("nobody").unwrap().unwrap();
     let expected = format!("{} {} {}\n", nobody.uid, nobody.gid, nobody.gid);
     let ids = "echo $(id -u) $(id -g) $(id -G)";

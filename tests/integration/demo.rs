@@ -95,6 +95,28 @@ fn counts(output: &str) -> BTreeMap<String, u64> {
     .collect()
 }
 
+/// Runs, runs that did not succeed, and attempts of each hook, by the last table in the output.
+fn hooks(output: &str) -> BTreeMap<String, [u64; 3]> {
+    let (_, table) = output.rsplit_once("\nhook ").expect("a table of hooks");
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    rows.map(|row| {
+        let words: Vec<&str> = row.split_whitespace().collect();
+        // The two percentiles are a number and a unit each.
+        (words[0].to_owned(), [words[1], words[2], words[7]].map(|number| number.parse().unwrap()))
+    })
+    .collect()
+}
+
+/// The place and the text of the only line of the timeline that contains all of these.
+fn line<'a>(output: &'a str, words: &[&str]) -> (usize, &'a str) {
+    let lines: Vec<_> =
+        output.lines().enumerate().filter(|(_, line)| words.iter().all(|word| line.contains(word))).collect();
+    match lines.as_slice() {
+        [only] => *only,
+        all => panic!("{} lines with {words:?}:\n{output}", all.len()),
+    }
+}
+
 /// What the script calls in one round, by the embedded runtime's own count.
 async fn script() -> BTreeMap<String, u64> {
     let directory = tempfile::tempdir().unwrap();
@@ -125,6 +147,35 @@ async fn once_shows_every_call_of_one_round_and_their_counts() {
     expected.insert("all".to_owned(), all);
     assert_eq!(counts(&output), expected);
     assert!(output.contains("NotFound"), "the runtime's errors are shown as they are:\n{output}");
+}
+
+#[test]
+fn once_shows_hooks_that_drain_announce_retry_and_time_out() {
+    let (output, status) = Demo::start(&["--once"]).end();
+    assert!(status.success(), "{status}\n{output}");
+    assert!(line(&output, &["hooks.d"]).1.contains("policies"), "where the policies are is said");
+
+    let (drained, drain) = line(&output, &["◆ PreStopContainer", "drain-web/drain for main"]);
+    assert!(drain.contains("succeeded") && drain.ends_with("1 attempt"), "{drain}");
+    let first_stop = output.lines().position(|line| line.split_whitespace().nth(2) == Some("StopContainer"));
+    assert!(drained < first_stop.expect("a stop"), "no container is stopped before it is drained:\n{output}");
+
+    for container in ["main", "sidecar"] {
+        let announced = line(&output, &["◆ PostStartContainer", &format!("announce/register for {container}")]).1;
+        assert!(announced.contains("succeeded"), "{announced}");
+    }
+    let retried = line(&output, &["◆ PostStartContainer", "warm-up/cache for main"]).1;
+    assert!(retried.contains("succeeded") && retried.ends_with("3 attempts"), "{retried}");
+    let stuck = line(&output, &["◆ PreStopContainer", "deregister/mesh for sidecar"]).1;
+    assert!(stuck.contains("timed_out") && stuck.contains("no answer"), "{stuck}");
+
+    let expected = [
+        ("announce/register", [2, 0, 2]),
+        ("deregister/mesh", [1, 1, 1]),
+        ("drain-web/drain", [1, 0, 1]),
+        ("warm-up/cache", [1, 0, 3]),
+    ];
+    assert_eq!(hooks(&output), expected.map(|(name, counts)| (name.to_owned(), counts)).into());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod architecture;
 mod commands;
 mod demo;
+mod explain;
 mod hooks;
 mod notify;
 mod sim;

@@ -1,13 +1,19 @@
-//! What the demo prints: a line a call, and a table of all calls.
+//! What the demo prints: a line a call and a line a run of a hook, and a table of all calls and all runs.
+
+mod runs;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IsTerminal, Write, stdout};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::config::Endpoint;
 use crate::cri::{Code, Method};
+use crate::hooks::engine::RunSeen;
+use crate::lifecycle::Outcome;
 use crate::proxy::Finished;
+use runs::{MARK, Runs};
 
 /// Calls of a method from which its percentiles are taken: the last ones. Counts and shares are of all.
 const KEPT: usize = 10_000;
@@ -18,6 +24,7 @@ pub(super) struct Report {
     paint: bool,
     begun: Instant,
     tally: BTreeMap<usize, Row>,
+    runs: Runs,
 }
 
 /// A method's calls so far.
@@ -38,6 +45,7 @@ enum Ink {
     Good,
     Bad,
     Own,
+    Hook,
 }
 
 impl Ink {
@@ -48,6 +56,7 @@ impl Ink {
             Self::Good => "32",
             Self::Bad => "33",
             Self::Own => "36",
+            Self::Hook => "35",
         }
     }
 }
@@ -59,7 +68,7 @@ impl Report {
     }
 
     fn new(out: Box<dyn Write + Send>, paint: bool) -> Self {
-        Self { out, paint, begun: Instant::now(), tally: BTreeMap::new() }
+        Self { out, paint, begun: Instant::now(), tally: BTreeMap::new(), runs: Runs::default() }
     }
 
     /// Takes what is padded already: the escapes must not count as width.
@@ -67,11 +76,12 @@ impl Report {
         if self.paint { format!("\x1b[{}m{text}\x1b[0m", ink.sgr()) } else { text.to_owned() }
     }
 
-    /// Who is who, and where. `metrics` is the address, or the one that could not be had.
+    /// Who is who, and where. `hooks` are the directory of policies and the socket of their server; `metrics` is the address, or the one that could not be had.
     pub fn opening(
         &mut self,
         crihook: &Endpoint,
         runtime: &Endpoint,
+        hooks: (&Path, &Path),
         metrics: Result<SocketAddr, SocketAddr>,
         once: bool,
     ) -> io::Result<()> {
@@ -81,10 +91,13 @@ impl Report {
             Err(addr) => format!("not served: {addr} cannot be had"),
         };
         let ends = if once { "after one round" } else { "with Ctrl-C; until then any CRI client may join in:" };
+        let (policies, server) = hooks;
         writeln!(self.out, "{title}\n")?;
         for (name, value) in [
             ("crihook", crihook.to_string().as_str()),
             ("runtime", &runtime.to_string()),
+            ("hooks", &format!("{} (policies, as on a node)", policies.display())),
+            ("", &format!("unix://{} (the server that they call)", server.display())),
             ("metrics", &metrics),
             ("ends", ends),
         ] {
@@ -93,8 +106,10 @@ impl Report {
         if !once {
             writeln!(self.out, "           crictl --runtime-endpoint {crihook} pods")?;
         }
-        let head =
-            format!("{:>8}   {:<26}{:<12}{:>10}{:>10}{:>10}", "at", "call", "code", "took", "runtime", "crihook");
+        let head = format!(
+            "{:>8}   {:<26}{:<12}{:>10}{:>10}{:>10}{:>10}",
+            "at", "call", "code", "took", "runtime", "hooks", "crihook"
+        );
         writeln!(self.out, "\n{}", self.ink(Ink::Dim, &head))
     }
 
@@ -108,16 +123,26 @@ impl Report {
         let row = self.tally.entry(method.index()).or_insert_with(|| Row::new(method));
         row.add(call);
         let at = self.ink(Ink::Dim, &format!("{:>8}", precise(self.begun.elapsed())));
-        let (runtime, own) = if method.is_endless() {
-            ("–".to_owned(), "–".to_owned())
-        } else {
-            (human(shares.upstream), human(shares.overhead))
-        };
+        let none = || "–".to_owned();
+        let (runtime, own) =
+            if method.is_endless() { (none(), none()) } else { (human(shares.upstream), human(shares.overhead)) };
+        let hooks = if shares.hooks.is_zero() { none() } else { human(shares.hooks) };
+        let hooks = self.ink(if shares.hooks.is_zero() { Ink::Dim } else { Ink::Hook }, &format!("{hooks:>10}"));
         // A stream that lasts as long as its client ends by being cancelled.
         let good = code == Code::OK || method.is_endless();
         let code = self.ink(if good { Ink::Good } else { Ink::Bad }, &format!("{:<12}", code.name()));
         let own = self.ink(Ink::Own, &format!("{own:>10}"));
-        writeln!(self.out, "{at}   {:<26}{code}{:>10}{runtime:>10}{own}", method.name(), human(duration))
+        writeln!(self.out, "{at}   {:<26}{code}{:>10}{runtime:>10}{hooks}{own}", method.name(), human(duration))
+    }
+
+    /// A line for a hook's run that has just ended.
+    pub fn run(&mut self, run: &RunSeen) -> io::Result<()> {
+        self.runs.add(run);
+        let at = self.ink(Ink::Dim, &format!("{:>8}", precise(self.begun.elapsed())));
+        let point = self.ink(Ink::Hook, &format!("{:<26}", format!("{MARK} {}", run.hook.point)));
+        let ink = if run.outcome == Outcome::Succeeded { Ink::Good } else { Ink::Bad };
+        let outcome = self.ink(ink, &format!("{:<12}", run.outcome.name()));
+        writeln!(self.out, "{at}   {point}{outcome}{:>10}   {}", human(run.duration), runs::words(run))
     }
 
     /// The table after the first of many rounds.
@@ -146,7 +171,15 @@ impl Report {
         }
         let share = self.ink(Ink::Own, &format!("{:>8}", percent(own, duration)));
         let total = format!("{:<26}{calls:>7}{failed:>8}{:>48}", "all", "");
-        writeln!(self.out, "{}{share}\n", self.ink(Ink::Bold, &total))
+        writeln!(self.out, "{}{share}\n", self.ink(Ink::Bold, &total))?;
+        if self.runs.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "{}", self.ink(Ink::Bold, &Runs::head()))?;
+        for line in self.runs.lines() {
+            writeln!(self.out, "{}", self.ink(Ink::Hook, &line))?;
+        }
+        writeln!(self.out)
     }
 
     fn line(&self, row: &Row) -> String {
@@ -222,6 +255,9 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::hooks::Defaults;
+    use crate::hooks::policy::{Action, FailurePolicy, Hook, Mode};
+    use crate::lifecycle::{Container, Event};
     use crate::proxy::Shares;
 
     fn micros(n: u64) -> Duration {
@@ -256,6 +292,49 @@ mod tests {
         }
     }
 
+    fn run(name: &str, on: &str, outcome: Outcome, attempts: u32, millis: u64) -> RunSeen {
+        let (point, defaults) = (on.parse().expect("a point"), Defaults::default());
+        let hook = Hook {
+            policy: "demo".into(),
+            name: name.into(),
+            point,
+            action: Action::Sleep(Duration::ZERO),
+            timeout: defaults.timeout,
+            retries: defaults.retries,
+            mode: Mode::of(point),
+            failure_policy: FailurePolicy::Ignore,
+        };
+        let container = Some(Arc::new(Container { name: "main".to_owned(), ..Container::default() }));
+        let event = Event { point, pod: Arc::default(), container, grace: None, at: std::time::SystemTime::now() };
+        RunSeen {
+            id: "1".into(),
+            hook: Arc::new(hook),
+            event: Arc::new(event),
+            outcome,
+            reason: (outcome != Outcome::Succeeded).then(|| "no answer\nat all".to_owned()),
+            attempts,
+            duration: Duration::from_millis(millis),
+        }
+    }
+
+    #[test]
+    fn a_run_has_a_line_that_says_whose_it_was_and_why_it_did_not_succeed() {
+        let page = Page::default();
+        let mut report = Report::new(Box::new(page.clone()), false);
+        report.run(&run("drain", "PreStop", Outcome::TimedOut, 1, 600)).expect("written");
+        report.run(&run("warm", "PostStart", Outcome::Succeeded, 3, 90)).expect("written");
+        let bytes = page.0.lock().expect("one writer").clone();
+        let text = String::from_utf8(bytes).expect("text");
+        let lines: Vec<_> = text.lines().map(|line| line.split_once(" s   ").expect("a time").1).collect();
+        assert_eq!(
+            lines,
+            [
+                "◆ PreStopContainer        timed_out       600 ms   demo/drain for main, 1 attempt: no answer at all",
+                "◆ PostStartContainer      succeeded      90.0 ms   demo/warm for main, 3 attempts",
+            ]
+        );
+    }
+
     fn table(paint: bool) -> String {
         let page = Page::default();
         let mut report = Report::new(Box::new(page.clone()), paint);
@@ -266,6 +345,11 @@ mod tests {
             let shares = Shares { overhead: micros(overhead), upstream: micros(1_000 - overhead), ..Shares::default() };
             report.call(&Finished { method: method(name), code, duration: micros(1_000), shares }).expect("written");
         }
+        for millis in [300, 310] {
+            report.run(&run("drain", "PreStop", Outcome::Succeeded, 1, millis)).expect("written");
+        }
+        report.run(&run("drain", "PreStop", Outcome::TimedOut, 2, 600)).expect("written");
+        report.run(&run("warm", "PostStart", Outcome::Succeeded, 3, 90)).expect("written");
         page.0.lock().expect("one writer").clear();
         report.closing().expect("written");
         let bytes = page.0.lock().expect("one writer").clone();
@@ -273,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_has_a_row_for_each_method() {
+    fn the_table_has_a_row_for_each_method_and_for_each_hook() {
         insta::assert_snapshot!(table(false));
     }
 

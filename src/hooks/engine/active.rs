@@ -6,7 +6,7 @@ use super::HookKey;
 use super::breaker::Breaker;
 use crate::hooks::handler::{Failing, Failure, Handler};
 use crate::hooks::metrics::Series;
-use crate::hooks::policy::{Hook, PolicySet};
+use crate::hooks::policy::{FailurePolicy, Hook, PolicySet};
 use crate::hooks::{Boxed, handler};
 use crate::lifecycle::{Container, Pod, Point};
 
@@ -72,11 +72,15 @@ impl Active {
         if self.allow_opt_out && pod.labels.get(OPT_OUT).is_some_and(|value| value == "true") {
             return Vec::new();
         }
-        self.points[point.index()]
-            .iter()
-            .filter(|(place, _)| self.set.policies[*place].selector.check(pod, container).is_ok())
-            .flat_map(|(_, hooks)| hooks.iter().cloned())
-            .collect()
+        let matching = self.points[point.index()].iter().filter_map(|(place, hooks)| {
+            let selector = &self.set.policies[*place].selector;
+            selector.matches(pod, container).then_some((selector, hooks))
+        });
+        let runs = matching.flat_map(|(selector, hooks)| {
+            let may_fail = selector.may_fail_in(&pod.namespace);
+            hooks.iter().filter(move |bound| may_fail || bound.hook.failure_policy != FailurePolicy::Fail)
+        });
+        runs.cloned().collect()
     }
 
     /// What it was made from.

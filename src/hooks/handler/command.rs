@@ -6,7 +6,8 @@
 //!
 //! The supervisor adopts whatever the command leaves behind, so that all of it is below one process (`cli/command.rs`). When the command ends, the
 //! supervisor kills the rest and exits with the command's code. At the deadline, or when the attempt's future is dropped, it is
-//! told to end all; should it not get that done, crihook does. If crihook dies, the kernel tells the supervisor.
+//! told to end all; should it not get that done, crihook does. If crihook dies, the kernel tells the supervisor: more exactly, if the thread
+//! ends that started it, so attempts belong on a runtime whose threads last (never `spawn_blocking`).
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -62,6 +63,9 @@ impl Command {
             let asked = timeout_at(delivery.deadline, self.runtime.address(sandbox)).await;
             delivery.address = asked.ok().and_then(Result::ok);
         }
+        if delivery.deadline <= Instant::now() {
+            return Err(Failure::of(Failing::TimedOut, "there was no time left to run the command"));
+        }
         let token = format!("crihook-{:016x}", fastrand::u64(..));
         let child = self.spawn(Values { delivery: &delivery, node: &self.node }, &token)?;
         let (((mut stdin, mut stdout), mut stderr), mut family) = Family::of(child)?;
@@ -106,7 +110,7 @@ impl Command {
         command.arg0("crihook").args(["__command", "supervise", "--token", token]);
         command.args(["--parent", &std::process::id().to_string()]);
         if let Some(user) = &self.spec.user {
-            command.args(["--user", user]);
+            command.arg(format!("--user={user}"));
         }
         command.arg("--").args(self.spec.command.iter().map(|argument| values.fill(argument)));
         command.env_clear().envs(env.map(|(name, value)| (format!("{ENV_MARK}{name}"), value)));
@@ -205,7 +209,8 @@ async fn make_end(child: &mut Child, supervisor: Pid) {
         if timeout(PATIENCE, child.wait()).await.is_ok() {
             return;
         }
-        tree::kill_below(supervisor);
+        // However many there were: they are gone when the supervisor says so.
+        let _ = tree::kill_below(supervisor);
     }
     let _ = kill(supervisor, Signal::SIGKILL);
     let _ = timeout(PATIENCE, child.wait()).await;

@@ -1,4 +1,4 @@
-//! An event as people outside get it: a CloudEvents 1.0 document in JSON (`webhook`, `command`).
+//! An event as people outside get it: a `CloudEvents` 1.0 document in JSON (`webhook`, `command`).
 //!
 //! It carries what identifies the pod and the container, and neither environments nor headers' values.
 
@@ -17,7 +17,7 @@ pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
 /// kubectl's copy of the manifest that was applied last: the environments of all containers are in it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// The attributes of CloudEvents (its specification, version 1.0.2, section 3), and the data.
+/// The attributes of `CloudEvents` (its specification, version 1.0.2, section 3), and the data.
 #[derive(Serialize)]
 struct Document<'a> {
     specversion: &'static str,

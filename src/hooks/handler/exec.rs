@@ -25,6 +25,10 @@ impl Handler for Exec {
             let values = Values { delivery: &delivery, node: &self.node };
             let command: Vec<String> = self.command.iter().map(|argument| values.fill(argument)).collect();
             let limit = delivery.deadline.saturating_duration_since(Instant::now());
+            // To the runtime no time at all would mean: without a limit.
+            if limit.is_zero() {
+                return Err(Failure::of(Failing::TimedOut, "there was no time left to run the command"));
+            }
             let running = self.runtime.exec(&container.id, &command, limit);
             let Ok(ended) = timeout_at(delivery.deadline, running).await else {
                 let message = format!("the command did not end within {}", trouble::span(limit));
@@ -79,14 +83,14 @@ mod tests {
         (result, asked)
     }
 
-    fn ended(exit_code: i32) -> Option<Result<Executed, ExecError>> {
+    fn ended(exit_code: i32) -> Executed {
         let stdout = Bytes::from(vec![b'x'; tail::CAP + 1]);
-        Some(Ok(Executed { exit_code, stdout, stderr: Bytes::from_static(b"oh") }))
+        Executed { exit_code, stdout, stderr: Bytes::from_static(b"oh") }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_command_is_expanded_argument_by_argument_and_its_output_kept() {
-        let (result, (container, command, limit)) = run(ended(0)).await;
+        let (result, (container, command, limit)) = run(Some(Ok(ended(0)))).await;
         assert_eq!(container, "c1");
         assert_eq!(command, ["/bin/drain", "--pod", "web-0", "$(X) a b"]);
         assert_eq!(limit, Duration::from_secs(10));
@@ -95,12 +99,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn at_the_deadline_nothing_is_begun() {
+        let runtime = Arc::new(testing::Scripted { answer: Some(Ok(ended(0))), ..testing::Scripted::default() });
+        let hook = testing::hook("PreStop", Action::Exec(vec![testing::template("/bin/drain")]));
+        let handler = Workshop::new(runtime.clone(), "node-7".into(), testing::LOCAL).build(&hook).unwrap();
+        let mut delivery = testing::delivery(hook);
+        delivery.deadline = Instant::now();
+        assert_eq!(handler.attempt(delivery).await.unwrap_err().kind, Failing::TimedOut);
+        assert!(runtime.asked.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn failures_are_told_apart() {
         let told = async |answer| {
             let failure = run(answer).await.0.unwrap_err();
             format!("{:?}: {} ({:?})", failure.kind, failure.message, failure.evidence.exit_code)
         };
-        assert_eq!(told(ended(3)).await, "Failed: exit code 3 (Some(3))");
+        assert_eq!(told(Some(Ok(ended(3)))).await, "Failed: exit code 3 (Some(3))");
         assert_eq!(
             told(Some(Err(ExecError::NotStarted("/bin/drain: no such file".into())))).await,
             "Failed: the command: cannot be started in the container: /bin/drain: no such file (None)"

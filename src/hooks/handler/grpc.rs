@@ -32,6 +32,9 @@ const WORDS_CAP: usize = 1024;
 /// its calls for a quarter of an hour. (Pings would be for nothing: servers forbid more than one in five minutes.)
 const LOST: Duration = Duration::from_secs(30);
 
+/// How long dialling and TLS may take. All calls share it, so that it must not wait for as long as TCP would.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// Succeeds when the server accepts.
 pub(super) struct Grpc {
     node: Node,
@@ -94,7 +97,7 @@ impl Grpc {
         request
     }
 
-    fn verdict(&self, delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
+    fn verdict(delivery: &Delivery, answer: HandleResponse) -> Result<Evidence, Failure> {
         let Some(Verdict::Reject(reject)) = answer.verdict else { return Ok(Evidence::default()) };
         let reason = printable(&reject.reason);
         let message =
@@ -135,7 +138,7 @@ impl Handler for Grpc {
                 }
             };
             match timeout_at(delivery.deadline, asked).await {
-                Ok(Ok(answer)) => self.verdict(&delivery, answer.into_inner()),
+                Ok(Ok(answer)) => Self::verdict(&delivery, answer.into_inner()),
                 Ok(Err(status)) => Err(self.failure(&status, limit)),
                 Err(_) => Err(trouble::no_answer(&self.peer, limit)),
             }
@@ -144,7 +147,8 @@ impl Handler for Grpc {
 }
 
 fn endpoint(uri: &Uri) -> Result<Endpoint, String> {
-    Endpoint::from(uri.clone()).user_agent(http::USER_AGENT).map_err(|error| format!("no gRPC client: {error}"))
+    let endpoint = Endpoint::from(uri.clone()).connect_timeout(CONNECT);
+    endpoint.user_agent(http::USER_AGENT).map_err(|error| format!("no gRPC client: {error}"))
 }
 
 /// TLS is ours and not tonic's, so that it means the same as for `webhook`; tonic sees a plain `http` address, and the server

@@ -25,7 +25,7 @@ const BODY_CAP: usize = 4 * 1024;
 /// How many redirects are followed.
 const REDIRECTS: usize = 10;
 /// How long and how many idle connections are kept for the next event.
-pub(super) const IDLE: (Duration, usize) = (Duration::from_secs(60), 16);
+pub(super) const IDLE: (Duration, usize) = (Duration::from_mins(1), 16);
 
 /// What a client is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,9 +8,11 @@
 //! | --- | --- |
 //! | `workshop` | makes the handler of a hook, with its clients |
 //! | `exec`, `http_get`, `tcp_socket`, `sleep`, `webhook`, `grpc`, `command` | the handlers |
-//! | `values`, `event`, `target` | what a delivery says: `$(NAME)`, the CloudEvents document, host and port |
+//! | `values`, `event`, `target` | what a delivery says: `$(NAME)`, the `CloudEvents` document, host and port |
 //! | `http`, `tls`, `redial`, `trouble` | what the clients share: answers, trust, stale connections, words for errors |
 //! | `tail`, [`tree`] | output of which the end is kept; processes below a process |
+
+#![allow(clippy::result_large_err, reason = "success is as large: both carry the evidence")]
 
 mod command;
 mod event;

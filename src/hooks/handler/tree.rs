@@ -35,6 +35,7 @@ pub fn below(root: Pid) -> Vec<Pid> {
 }
 
 /// Kills all processes below `root` that are seen, and says how many there were.
+#[must_use]
 pub fn kill_below(root: Pid) -> usize {
     let found = below(root);
     for pid in &found {

@@ -76,7 +76,8 @@ mod tests {
 
     fn all(delivery: &Delivery) -> String {
         let values = Values { delivery, node: &testing::node() };
-        Name::ALL.iter().map(|name| format!("{}={}\n", name.text(), values.get(*name))).collect()
+        let lines: Vec<_> = Name::ALL.iter().map(|name| format!("{}={}", name.text(), values.get(*name))).collect();
+        lines.join("\n") + "\n"
     }
 
     #[test]

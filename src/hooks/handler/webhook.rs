@@ -1,12 +1,13 @@
-//! `webhook`: POSTs the event as a CloudEvents document, over http, https or a unix socket.
+//! `webhook`: POSTs the event as a `CloudEvents` document, over http, https or a unix socket.
 //!
 //! Connections are kept for the next event; over a unix socket that makes the difference between a fraction of a millisecond and a
 //! handshake.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
-use ::http::{HeaderMap, HeaderValue, Request};
+use ::http::uri::PathAndQuery;
+use ::http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::client::legacy::Client;
@@ -29,10 +30,15 @@ pub(super) struct Webhook {
     client: Transport,
 }
 
+/// No server takes more.
+const URI_CAP: usize = 32 * 1024;
+
+type UnixClient = Client<Noting<UnixConnector>, Full<Bytes>>;
+
 /// The client of either kind of server.
 enum Transport {
     Tcp { client: reqwest::Client, url: Template },
-    Unix { client: Client<Noting<UnixConnector>, Full<Bytes>>, socket: PathBuf, path: Template },
+    Unix { client: Box<UnixClient>, socket: PathBuf, path: Template },
 }
 
 impl Webhook {
@@ -53,7 +59,7 @@ impl Webhook {
                     .pool_idle_timeout(idle)
                     .pool_max_idle_per_host(most)
                     .build(Noting(UnixConnector));
-                Transport::Unix { client, socket: socket.clone(), path: path.clone() }
+                Transport::Unix { client: Box::new(client), socket: socket.clone(), path: path.clone() }
             }
         };
         Ok(Self { node, spec: spec.clone(), client })
@@ -77,9 +83,10 @@ impl Handler for Webhook {
                 Transport::Unix { client, socket, path } => {
                     headers.entry(HOST).or_insert(HeaderValue::from_static("localhost"));
                     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(http::USER_AGENT));
-                    let mut request = Request::post(hyperlocal::Uri::new(socket, &values.fill(path)))
-                        .body(Full::new(document))
-                        .map_err(|_| Failure::failed("the path of the policy, once filled in, is none"))?;
+                    let mut request = Request::new(Full::new(document));
+                    *request.method_mut() = Method::POST;
+                    *request.uri_mut() = uri(socket, &values.fill(path))
+                        .ok_or_else(|| Failure::failed("the path of the policy, once filled in, is none"))?;
                     *request.headers_mut() = headers;
                     let peer = format!("unix://{}", socket.display());
                     over_unix(client, &request, &peer, delivery.deadline).await
@@ -87,6 +94,13 @@ impl Handler for Webhook {
             }
         })
     }
+}
+
+/// hyperlocal wants only what is sure to make a URI; the socket's path takes part in its length, in hexadecimal digits.
+fn uri(socket: &Path, path: &str) -> Option<Uri> {
+    let fits = path.len() + 2 * socket.as_os_str().len() < URI_CAP;
+    let path = path.parse::<PathAndQuery>().ok().filter(|path| fits && path.as_str().starts_with('/'))?;
+    Some(hyperlocal::Uri::new(socket, path.as_str()).into())
 }
 
 async fn over_tcp(
@@ -109,7 +123,7 @@ async fn over_tcp(
 
 /// A socket has no host that a redirect could be to: whatever it answers is the answer.
 async fn over_unix(
-    client: &Client<Noting<UnixConnector>, Full<Bytes>>,
+    client: &UnixClient,
     request: &Request<Full<Bytes>>,
     peer: &str,
     deadline: Instant,

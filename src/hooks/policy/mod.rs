@@ -3,8 +3,19 @@
 //! A [`PolicySet`] is all that an operator has said, complete and valid; there is no half of one. What is wrong in a document is
 //! found when it is read, with its place.
 
+mod diagnostic;
+mod last_good;
+mod load;
+mod raw;
+pub mod reload;
+mod secrets;
 mod template;
+#[cfg(test)]
+mod tests;
+mod validate;
 
+pub use diagnostic::{Diagnostic, Quote};
+pub use load::{LARGEST, Loaded, Text, load, load_paths, parse};
 pub use template::{Name, Template, UnknownName};
 
 use std::path::PathBuf;
@@ -16,6 +27,21 @@ use bytes::Bytes;
 use crate::hooks::matcher::Selector;
 use crate::lifecycle::{Call, Point, Stage};
 
+/// What stands at the head of every policy.
+pub const API_VERSION: &str = "crihook.dev/v1";
+/// What stands below it.
+pub const KIND: &str = "HookPolicy";
+/// What a hook can do, as policies spell it.
+pub const HANDLERS: [&str; 7] = ["exec", "httpGet", "tcpSocket", "sleep", "webhook", "grpc", "command"];
+/// Of one run.
+pub const MOST_ATTEMPTS: u32 = 1000;
+
+/// The JSON Schema of a policy document, for editors.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(raw::Document).to_value()
+}
+
 /// All policies of a node, in the order in which their hooks run: by file, document and list.
 #[derive(Debug, Clone, Default)]
 pub struct PolicySet {
@@ -23,6 +49,14 @@ pub struct PolicySet {
     pub policies: Vec<Arc<Policy>>,
     /// Of the documents that it was read from: the same text has the same hash.
     pub hash: String,
+}
+
+impl PolicySet {
+    /// How many hooks there are.
+    #[must_use]
+    pub fn hooks(&self) -> usize {
+        self.policies.iter().map(|policy| policy.hooks.len()).sum()
+    }
 }
 
 /// A `HookPolicy` document.
@@ -321,20 +355,3 @@ impl Action {
         }
     }
 }
-
-// STUB
-#[allow(missing_docs, clippy::all, clippy::pedantic)]
-mod stub {
-    use super::*;
-    pub type Health = String;
-    #[derive(Clone)]
-    pub struct PolicyMetrics;
-    impl PolicyMetrics { pub fn register(_: &prometheus::Registry) -> prometheus::Result<Self> { Ok(Self) } }
-    pub struct Reloader;
-    impl Reloader {
-        pub fn new(_: &std::path::Path, _: &std::path::Path, _: crate::hooks::Defaults, _: PolicyMetrics) -> Self { Self }
-        pub fn health(&self) -> tokio::sync::watch::Receiver<Health> { tokio::sync::watch::channel(String::new()).1 }
-        pub async fn run(self, _: tokio::sync::mpsc::Receiver<()>, _: impl Fn(PolicySet)) {}
-    }
-}
-pub use stub::*;

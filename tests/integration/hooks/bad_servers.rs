@@ -56,11 +56,9 @@ async fn one_that_streams_without_end_is_left_after_the_first_kilobytes() {
 
 #[tokio::test]
 async fn one_that_redirects_in_a_circle_has_failed() {
-    for tcp in [false, true] {
-        let (run, server) = run_with(Reply::Redirect("/v1/events".into()), tcp).await;
-        assert_eq!(run["outcome"], "failed", "{run}");
-        assert!(server.delivered().len() <= 20, "{} requests", server.delivered().len());
-    }
+    let (run, server) = run_with(Reply::Redirect("/v1/events".into()), true).await;
+    assert_eq!(run["outcome"], "failed", "{run}");
+    assert!((2..=20).contains(&server.delivered().len()), "{} requests", server.delivered().len());
 }
 
 #[tokio::test]

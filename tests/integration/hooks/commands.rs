@@ -24,6 +24,7 @@ async fn gone(pid: i32) {
     .await;
 }
 
+/// A policy with a script. In it `$$$$` is the shell's `$$`: policies have their own use for dollars.
 fn command(name: &str, on: &str, script: &str, more: &Value) -> String {
     let mut command = hook(name, on, more);
     command["command"] = json!({"command": ["/bin/sh", "-c", script]});
@@ -35,7 +36,7 @@ async fn a_cancelled_stop_kills_its_command_and_every_descendant() {
     let place = Place::new();
     let (own, child) = (place.path("own"), place.path("child"));
     let script = format!(
-        "echo $$ > {}; setsid sh -c 'trap \"\" TERM HUP; echo $$ > {}; while :; do sleep 1; done' & wait",
+        "echo $$$$ > {}; setsid sh -c 'trap \"\" TERM HUP; echo $$$$ > {}; while :; do sleep 1; done' & wait",
         own.display(),
         child.display()
     );
@@ -56,7 +57,7 @@ async fn what_ignores_every_signal_and_forks_away_ends_at_the_timeout() {
     let place = Place::new();
     let child = place.path("child");
     let script = format!(
-        "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1; done' &); while :; do sleep 1; done",
+        "trap '' TERM HUP INT; (setsid sh -c 'trap \"\" TERM; echo $$$$ > {}; while :; do sleep 1; done' &); while :; do sleep 1; done",
         child.display()
     );
     place.write("a.yaml", &command("stubborn", "PostStart", &script, &json!({"timeout": "1s", "mode": "Blocking"})));
@@ -73,7 +74,7 @@ async fn what_a_command_leaves_behind_goes_with_it() {
     let place = Place::new();
     let child = place.path("child");
     let script = format!(
-        "(setsid sh -c 'echo $$ > {0}; exec sleep 1000' > /dev/null 2>&1 &); while [ ! -s {0} ]; do sleep 0.01; done; echo done",
+        "(setsid sh -c 'echo $$$$ > {0}; exec sleep 1000' > /dev/null 2>&1 &); while [ ! -s {0} ]; do sleep 0.01; done; echo done",
         child.display()
     );
     place.write("a.yaml", &command("detach", "PostStart", &script, &json!({"timeout": "60s"})));

@@ -219,7 +219,8 @@ impl Node {
 
 /// GETs a path of the admin socket; the body of an answer with 200.
 async fn admin(socket: &Path, path: &str) -> String {
-    let mut io = UnixStream::connect(socket).await.expect("the admin socket takes connections");
+    // It may come a little later than the socket that calls go to.
+    let mut io = until("the admin socket", || UnixStream::connect(socket)).await;
     let request = format!("GET {path} HTTP/1.1\r\nhost: crihook\r\nconnection: close\r\n\r\n");
     io.write_all(request.as_bytes()).await.expect("the request is taken");
     let mut answer = String::new();

@@ -10,7 +10,7 @@ async fn attempts_rise_under_one_id_until_one_succeeds() {
     let place = Place::new();
     let server = place.server("hook", |seen| match seen.attempt() {
         1 => Reply::Status(500, "not yet"),
-        2 => Reply::Close,
+        2 => Reply::Status(404, "not here"),
         _ => Reply::Ok,
     });
     let retries = json!({"retries": {"attempts": 5, "backoff": "10ms", "maxBackoff": "20ms"}});

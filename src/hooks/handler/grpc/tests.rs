@@ -43,14 +43,10 @@ impl Server {
         Self::answering(Ok(HandleResponse { verdict }))
     }
 
-    fn serve(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> tokio::task::JoinHandle<()> {
-        let service = TowerToHyperService::new(HookServiceServer::new(self.clone()));
-        tokio::spawn(async move {
-            let _ = auto::Builder::new(TokioExecutor::new())
-                .http2_only()
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        })
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let service = TowerToHyperService::new(HookServiceServer::new(self));
+        let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+        let _ = builder.serve_connection(TokioIo::new(stream), service).await;
     }
 
     async fn tcp(&self) -> String {
@@ -59,7 +55,7 @@ impl Server {
         let server = self.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                server.serve(stream);
+                tokio::spawn(server.clone().serve(stream));
             }
         });
         address
@@ -165,10 +161,12 @@ async fn over_a_unix_socket_and_again_after_the_server_was_restarted() {
     for _ in 0..2 {
         let server = Server::with(None);
         let listener = UnixListener::bind(&path).unwrap();
-        let (_, serving) =
-            tokio::join!(async { handler.attempt(testing::delivery(hook.clone())).await.unwrap() }, async {
-                server.serve(listener.accept().await.unwrap().0)
-            },);
+        let accepting = server.clone();
+        let serving = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            accepting.serve(stream).await;
+        });
+        handler.attempt(testing::delivery(hook.clone())).await.unwrap();
         handler.attempt(testing::delivery(hook.clone())).await.unwrap();
         assert_eq!(server.asked.lock().unwrap().len(), 2, "over one connection");
         serving.abort();
@@ -188,7 +186,7 @@ async fn tls_is_verified_and_a_client_certificate_is_shown() {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             if let Ok(stream) = acceptor.accept(stream).await {
-                serving.serve(stream);
+                tokio::spawn(serving.clone().serve(stream));
             }
         }
     });

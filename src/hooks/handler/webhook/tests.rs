@@ -131,6 +131,15 @@ async fn sockets_that_are_not_there_or_not_served_are_told_apart() {
 }
 
 #[tokio::test]
+async fn a_path_that_cannot_be_sent_is_a_failure() {
+    for path in ["/a b", "no-slash", "/\u{1}", &format!("/{}", "x".repeat(1 << 17))] {
+        let url = WebhookUrl::Unix { socket: "/run/hook.sock".into(), path: template(path) };
+        let failure = attempt(policy::Webhook { url, ..to("") }).await.unwrap_err();
+        assert_eq!(failure.message, "the path of the policy, once filled in, is none");
+    }
+}
+
+#[tokio::test]
 async fn only_redirects_that_keep_the_event_are_followed_and_only_on_the_host() {
     let server = Raw::new();
     let port = server
