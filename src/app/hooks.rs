@@ -64,7 +64,7 @@ impl Hooks {
         if let Some(observer) = observer {
             engine.observe(observer);
         }
-        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve);
+        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve, drain.clone());
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);

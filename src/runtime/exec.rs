@@ -73,6 +73,9 @@ fn explain(status: &Status) -> ExecError {
     let text = status.message();
     match status.code() {
         Code::DeadlineExceeded => ExecError::TimedOut,
+        Code::ResourceExhausted => {
+            ExecError::Runtime(format!("the command printed more than fits a CRI message ({text})"))
+        }
         Code::NotFound => ExecError::NotRunning("there is no such container any more".to_owned()),
         _ if text.contains("container is in CONTAINER_") || text.contains("is in state CONTAINER_") => {
             let state =

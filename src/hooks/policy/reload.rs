@@ -85,6 +85,7 @@ pub struct Reloader {
     directory: PathBuf,
     defaults: Defaults,
     kept: LastGood,
+    keeper: std::sync::mpsc::Sender<Loaded>,
     metrics: Metrics,
     health: watch::Sender<Health>,
     changed: Arc<Notify>,
@@ -107,6 +108,7 @@ impl Reloader {
         let mut reloader = Self {
             directory: directory.to_owned(),
             defaults,
+            keeper: keeper(LastGood::below(state)),
             kept: LastGood::below(state),
             metrics,
             health: watch::Sender::new(nothing),
@@ -158,14 +160,12 @@ impl Reloader {
 
     /// A good set holds from now on.
     fn accept(&self, loaded: Loaded) -> PolicySet {
-        if let Err(error) = self.kept.keep(&loaded) {
-            tracing::warn!(
-                "cannot keep a copy of the policies; a restart will not find them if the directory is wrong then: {error}"
-            );
-        }
         self.metrics.reloads.with_label_values(&["success"]).inc();
         self.hold(&loaded.set, vec![], false);
-        loaded.set
+        let set = loaded.set.clone();
+        // The keeper ends with this.
+        let _ = self.keeper.send(loaded);
+        set
     }
 
     /// Nothing changes but what is said.
@@ -223,6 +223,26 @@ impl Reloader {
         let (hash, loaded_at) = (set.hash.clone(), SystemTime::now());
         self.health.send_replace(Health { hash, loaded_at, policies, hooks, errors, from_last_good });
     }
+}
+
+/// Keeps what it is sent on a thread of its own, the newest last: the state directory's disk may be slow or hang, and neither calls nor
+/// hooks wait for it.
+fn keeper(kept: LastGood) -> std::sync::mpsc::Sender<Loaded> {
+    let (keeper, sent) = std::sync::mpsc::channel::<Loaded>();
+    let keep = move || {
+        while let Ok(loaded) = sent.recv() {
+            let newest = sent.try_iter().last().unwrap_or(loaded);
+            if let Err(error) = kept.keep(&newest) {
+                tracing::warn!(
+                    "cannot keep a copy of the policies; a restart will not find them if the directory is wrong then: {error}"
+                );
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("policies".into()).spawn(keep) {
+        tracing::warn!("cannot keep copies of policies: {error}");
+    }
+    keeper
 }
 
 /// Waits until a burst of changes is over.
