@@ -96,6 +96,12 @@ pub struct Admin {
 }
 
 impl Admin {
+    /// Made where it holds up nobody: it may be large.
+    async fn document(&self, path: &str) -> Option<Vec<u8>> {
+        let (documents, path) = (self.documents.clone()?, path.to_owned());
+        tokio::task::spawn_blocking(move || documents(&path)).await.ok().flatten()
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
@@ -115,10 +121,10 @@ impl Admin {
                     "\n\n/metrics  for Prometheus\n/livez    is it alive\n/readyz   would a call succeed\n"
                 ),
             ),
-            path if let Some(document) = self.documents.as_ref().and_then(|documents| documents(path)) => {
-                respond(StatusCode::OK, "application/json", document)
-            }
-            other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
+            other => match self.document(other).await {
+                Some(document) => respond(StatusCode::OK, "application/json", document),
+                None => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
+            },
         }
     }
 

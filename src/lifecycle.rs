@@ -151,6 +151,8 @@ pub struct Pod {
     pub name: String,
     /// The API server's id of it.
     pub uid: String,
+    /// How often the kubelet has made a sandbox for this pod before.
+    pub attempt: u32,
     /// The runtime's id of its sandbox; empty before there is one.
     pub sandbox_id: String,
     /// The pod's labels, those that the kubelet adds included.
@@ -199,7 +201,8 @@ impl Container {
     /// The grace period of its pod's spec, if the kubelet wrote it down.
     #[must_use]
     pub fn grace(&self) -> Option<Duration> {
-        self.annotations.get(GRACE)?.parse().ok().map(Duration::from_secs)
+        // In 32 bits: no sum with a time overflows.
+        self.annotations.get(GRACE)?.parse::<u32>().ok().map(|seconds| Duration::from_secs(seconds.into()))
     }
 }
 
@@ -228,11 +231,17 @@ impl Event {
                 format!("{}/{}/{}", self.pod.sandbox_id, container.name, container.attempt)
             }
             Some(container) => container.id.clone(),
-            None if self.pod.sandbox_id.is_empty() => format!("pod/{}", self.pod.uid),
+            None if self.pod.sandbox_id.is_empty() => format!("pod/{}/{}", self.pod.uid, self.pod.attempt),
             None => self.pod.sandbox_id.clone(),
         }
     }
 }
+
+/// A pod's grace period where its spec does not say.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// What a container that is stopped is left in any case, if so much was asked for: the kubelet's own minimum
+/// (`kuberuntime_container.go`, `minimumGracePeriodInSeconds`).
+pub const LEAST_GRACE: Duration = Duration::from_secs(2);
 
 /// Where a pod can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -76,10 +76,10 @@ impl Hooks {
     /// For people: which policies are in force, and what is wrong with those that are not.
     pub fn policies(&self) -> String {
         let health = self.health.borrow();
-        let from = if health.from_last_good { "the last good ones, kept in the state directory: " } else { "" };
+        let from = if health.from_last_good { "not what the directory says, but the last good ones: " } else { "" };
         let mut text = format!("{from}{} policies with {} hooks", health.policies, health.hooks);
         if !health.errors.is_empty() {
-            text += "; the documents are wrong and wait to be mended, those from before go on:";
+            text += "; what is wrong:";
             for error in &health.errors {
                 // The place and the message; the quoted line is in the log.
                 text += "\n    ";

@@ -17,3 +17,11 @@ pub use timeout::deadline_of;
 pub mod v1 {
     tonic::include_proto!("runtime.v1");
 }
+
+impl v1::ImageSpec {
+    /// The name the user wrote if it is there: the kubelet asks for an image by its id, which it has from pulling it.
+    #[must_use]
+    pub fn name_for_people(&self) -> &str {
+        if self.user_specified_image.is_empty() { &self.image } else { &self.user_specified_image }
+    }
+}

@@ -7,17 +7,13 @@ use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::stop::LEAST;
 use super::{Interposer, Watched};
 use crate::cri::Code;
 use crate::cri::v1::{CreateContainerResponse, RunPodSandboxResponse};
 use crate::hooks::engine::Rejection;
 use crate::inventory::Member;
-use crate::lifecycle::{Call, Container, Pod, Point};
+use crate::lifecycle::{Call, Container, DEFAULT_GRACE, LEAST_GRACE, Pod, Point};
 use crate::proxy::{Answer, Asked, Judged, Status, Witness};
-
-/// A pod's grace period where its spec does not say.
-const GRACE: Duration = Duration::from_secs(30);
 
 /// Waits for the runtime's answer to a call that was let pass.
 pub(super) struct Afterwards {
@@ -97,7 +93,10 @@ impl Afterwards {
         let (interposer, watched) = (self.interposer.clone(), self.watched.clone());
         let guard = interposer.0.drain.guard();
         let undoing = tokio::spawn(async move {
-            let stopped = stop_started(&interposer, &watched).await;
+            let stopped = tokio::select! {
+                stopped = stop_started(&interposer, &watched) => stopped,
+                () = interposer.0.drain.forced().cancelled() => Err("crihook is ending".to_owned()),
+            };
             drop(guard);
             stopped
         });
@@ -119,17 +118,17 @@ async fn stop_started(interposer: &Interposer, watched: &Watched) -> Result<(), 
     let Some(container) = &subject.container else { return Ok(()) };
     let began = Instant::now();
     let most = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(began));
-    let grace = container.grace().unwrap_or(GRACE).max(LEAST).min(most);
-    let plan = interposer.pre_stop_plan(watched, subject).await;
+    let grace = container.grace().unwrap_or(DEFAULT_GRACE).max(LEAST_GRACE).min(most);
+    let plan = interposer.pre_stop_plan(watched, subject, true).await;
     interposer.pre_stop(subject, plan, grace, *deadline).await;
-    let left = grace.saturating_sub(began.elapsed()).max(LEAST);
+    let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
     interposer.0.inventory.runtime().stop(&container.id, left).await
 }
 
 impl Witness for Afterwards {
     fn after(self: Box<Self>, answer: Answer) -> Asked<Judged> {
-        let workshop = self.interposer.0.workshop.clone();
-        let judging = AbortOnDropHandle::new(workshop.spawn(self.judge(answer)));
+        let handle = self.interposer.0.handle.clone();
+        let judging = AbortOnDropHandle::new(handle.spawn(self.judge(answer)));
         Box::pin(async move {
             // It fails if it panicked, which the log has told, or when crihook ends.
             judging.await.unwrap_or(Judged { replaced: None, waited: Duration::ZERO })

@@ -42,8 +42,8 @@ pub struct Interposer(Arc<Inner>);
 struct Inner {
     engine: Arc<Engine>,
     inventory: Inventory,
-    /// Where the work is done.
-    workshop: Handle,
+    /// The runtime that does the work.
+    handle: Handle,
     /// What a blocking hook leaves of a call's deadline to the runtime.
     reserve: Duration,
     /// The calls that are watched, a bit each, by [`Call`]'s order.
@@ -91,8 +91,8 @@ impl Interposer {
     /// Must be called within the runtime that is to do the work.
     #[must_use]
     pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration, drain: Drain) -> Self {
-        let (workshop, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
-        Self(Arc::new(Inner { engine, inventory, workshop, reserve, watched, graces, drain }))
+        let (handle, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
+        Self(Arc::new(Inner { engine, inventory, handle, reserve, watched, graces, drain }))
     }
 
     /// From now on, these policies hold.
@@ -124,24 +124,29 @@ impl Interposer {
 
     /// Everything that runs before the runtime hears of the call, and what it hears in place of the original.
     async fn hooks_before(&self, watched: &Watched, request: &Request, message: &Bytes) -> (Fired, Option<Bytes>) {
-        match request {
-            Request::StopContainer(stop) => return self.before_stop(watched, stop, message).await,
-            Request::RemoveContainer(_) | Request::StopPodSandbox(_) => self.unfinished_pre_stops(watched).await,
-            _ => {}
+        if let Request::StopContainer(stop) = request {
+            return self.before_stop(watched, stop, message).await;
         }
+        let before = match request {
+            Request::RemoveContainer(_) | Request::StopPodSandbox(_) => self.unfinished_pre_stops(watched).await,
+            _ => false,
+        };
         let point = Point::pre(watched.kind);
         let event = watched.subject.event(point, None);
-        (self.0.engine.fire(event, watched.plan(point), watched.limits()).await, None)
+        let fired = self.0.engine.fire(event, watched.plan(point), watched.limits()).await;
+        (Fired { ran: fired.ran || before, ..fired }, None)
     }
 
     /// Whom the request is about; `None` if nobody knows, or there is no such one.
     async fn identify(&self, request: &Request) -> Option<Subject> {
         let found = match request {
             Request::RunPodSandbox(run) => {
-                Ok(request::pod(run).map(|pod| Subject { pod: Arc::new(pod), container: None }))
+                Ok(request::new_pod(run).map(|pod| Subject { pod: Arc::new(pod), container: None }))
             }
             Request::CreateContainer(create) => {
-                let pod = self.0.inventory.pod(&create.pod_sandbox_id).await;
+                let known = self.0.inventory.pod(&create.pod_sandbox_id).await;
+                // The request itself says all but the runtime handler.
+                let pod = known.or_else(|why| request::pod_of(create).map(|pod| Some(Arc::new(pod))).ok_or(why));
                 pod.map(|pod| Some(Subject { pod: pod?, container: Some(Arc::new(request::container(create)?)) }))
             }
             Request::StopPodSandbox(_) | Request::RemovePodSandbox(_) => {
@@ -173,7 +178,7 @@ impl Interceptor for Interposer {
 
     fn before(&self, call: proxy::Call) -> Asked<Verdict> {
         let Some(kind) = watched::kind(call.method) else { return Box::pin(std::future::ready(pass())) };
-        let deciding = AbortOnDropHandle::new(self.0.workshop.spawn(self.clone().decide(call, kind)));
+        let deciding = AbortOnDropHandle::new(self.0.handle.spawn(self.clone().decide(call, kind)));
         Box::pin(async move {
             // It fails if it panicked, which the log has told, or when crihook ends.
             deciding.await.unwrap_or_else(|_| pass())

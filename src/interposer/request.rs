@@ -3,7 +3,7 @@
 use prost::Message;
 
 use crate::cri::v1::{
-    CreateContainerRequest, ImageSpec, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    CreateContainerRequest, PodSandboxConfig, RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
     StartContainerRequest, StopContainerRequest, StopPodSandboxRequest, UpdateContainerResourcesRequest,
 };
 use crate::lifecycle::{Call, Container, Pod};
@@ -51,17 +51,26 @@ impl Request {
 }
 
 /// The pod that is to have a sandbox; it has no id yet.
-pub(super) fn pod(request: &RunPodSandboxRequest) -> Option<Pod> {
-    let config = request.config.as_ref()?;
+pub(super) fn new_pod(request: &RunPodSandboxRequest) -> Option<Pod> {
+    pod(request.config.as_ref()?, String::new(), Some(request.runtime_handler.clone()))
+}
+
+/// The pod that a container is made in, as far as the request says: without the runtime handler.
+pub(super) fn pod_of(request: &CreateContainerRequest) -> Option<Pod> {
+    pod(request.sandbox_config.as_ref()?, request.pod_sandbox_id.clone(), None)
+}
+
+fn pod(config: &PodSandboxConfig, sandbox_id: String, runtime_handler: Option<String>) -> Option<Pod> {
     let metadata = config.metadata.as_ref()?;
     Some(Pod {
         namespace: metadata.namespace.clone(),
         name: metadata.name.clone(),
         uid: metadata.uid.clone(),
-        sandbox_id: String::new(),
+        attempt: metadata.attempt,
+        sandbox_id,
         labels: config.labels.clone().into_iter().collect(),
         annotations: config.annotations.clone().into_iter().collect(),
-        runtime_handler: Some(request.runtime_handler.clone()),
+        runtime_handler,
     })
 }
 
@@ -69,15 +78,10 @@ pub(super) fn pod(request: &RunPodSandboxRequest) -> Option<Pod> {
 pub(super) fn container(request: &CreateContainerRequest) -> Option<Container> {
     let config = request.config.as_ref()?;
     let metadata = config.metadata.as_ref()?;
-    // The kubelet has pulled the image by then and asks for it by its id.
-    let name = |spec: &ImageSpec| match spec.user_specified_image.as_str() {
-        "" => spec.image.clone(),
-        written => written.to_owned(),
-    };
     Some(Container {
         id: String::new(),
         name: metadata.name.clone(),
-        image: config.image.as_ref().map(name).unwrap_or_default(),
+        image: config.image.as_ref().map(|spec| spec.name_for_people().to_owned()).unwrap_or_default(),
         attempt: metadata.attempt,
         annotations: config.annotations.clone().into_iter().collect(),
     })

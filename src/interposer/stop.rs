@@ -15,10 +15,7 @@ use super::{Interposer, Subject, Watched};
 use crate::cri::patched;
 use crate::cri::v1::StopContainerRequest;
 use crate::hooks::engine::{Bound, Fired, Limits, Repeat};
-use crate::lifecycle::Point;
-
-/// What a container is left in any case, if so much was asked for: the kubelet's own minimum.
-pub(super) const LEAST: Duration = Duration::from_secs(2);
+use crate::lifecycle::{Call, LEAST_GRACE, Point};
 
 /// Containers whose grace is remembered at most.
 const CAP: usize = 10_000;
@@ -41,11 +38,12 @@ impl Graces {
         all.insert(container.to_owned(), (Instant::now(), grace));
     }
 
-    /// What is left of it; [`LEAST`] if nothing is, or if it was never told.
-    fn left(&self, container: &str) -> Duration {
+    /// What is left of it; [`LEAST_GRACE`] if nothing is, or if it was never told. `None` if it was given none at all.
+    fn left(&self, container: &str) -> Option<Duration> {
         let told = self.all().get(container).copied();
-        let left = told.map_or(Duration::ZERO, |(at, grace)| grace.saturating_sub(at.elapsed()));
-        if left.is_zero() { LEAST } else { left }
+        let Some((at, grace)) = told else { return Some(LEAST_GRACE) };
+        let left = grace.saturating_sub(at.elapsed());
+        (!grace.is_zero()).then_some(if left.is_zero() { LEAST_GRACE } else { left })
     }
 
     /// The container is gone.
@@ -57,7 +55,7 @@ impl Graces {
 /// What is forwarded of `asked` when hooks have taken `used` of it.
 fn remaining(asked: Duration, used: Duration) -> Duration {
     let left = asked.saturating_sub(Duration::from_secs(used.as_secs()));
-    left.max(asked.min(LEAST))
+    left.max(asked.min(LEAST_GRACE))
 }
 
 impl Interposer {
@@ -72,12 +70,11 @@ impl Interposer {
         let asked = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
         let Some(container) = &watched.subject.container else { return (Fired::default(), None) };
         self.0.graces.record(&container.id, asked);
-        let subject = watched.subject.event(Point::POST_START, None).subject();
-        self.0.engine.abandon(&subject, Point::POST_START, "the container is being stopped");
+        self.abandon_post_start(&watched.subject);
         if asked.is_zero() {
             return (Fired::default(), None);
         }
-        let plan = self.pre_stop_plan(watched, &watched.subject).await;
+        let plan = self.pre_stop_plan(watched, &watched.subject, true).await;
         let fired = self.pre_stop(&watched.subject, plan, asked, watched.deadline).await;
         let left = remaining(asked, began.elapsed());
         if !fired.ran || left == asked {
@@ -88,8 +85,8 @@ impl Interposer {
         (fired, Some(patched(message, &StopContainerRequest { timeout, ..StopContainerRequest::default() })))
     }
 
-    /// The `PreStop` hooks of a container, if it runs.
-    pub(super) async fn pre_stop_plan(&self, watched: &Watched, subject: &Subject) -> Vec<Arc<Bound>> {
+    /// The `PreStop` hooks of a container, if it runs; where that cannot be known, `unsure` counts.
+    pub(super) async fn pre_stop_plan(&self, watched: &Watched, subject: &Subject, unsure: bool) -> Vec<Arc<Bound>> {
         let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
         let Some(container) = subject.container.as_ref().filter(|_| !plan.is_empty()) else { return Vec::new() };
         match self.0.inventory.runtime().is_running(&container.id).await {
@@ -99,10 +96,18 @@ impl Interposer {
                 // If it does not run, hooks find out; all of it is bounded by the grace.
                 tracing::warn!(
                     container = container.id,
-                    "PreStop runs though the runtime cannot say whether the container does: {why}"
+                    pre_stop = unsure,
+                    "the runtime cannot say whether a container runs: {why}"
                 );
-                plan
+                if unsure { plan } else { Vec::new() }
             }
+        }
+    }
+
+    /// Whoever is told that the container has started is not told so after it ended.
+    fn abandon_post_start(&self, subject: &Subject) {
+        if let Some(container) = &subject.container {
+            self.0.engine.abandon(&container.id, Point::POST_START, "the container is being stopped");
         }
     }
 
@@ -114,19 +119,21 @@ impl Interposer {
         grace: Duration,
         deadline: Option<Instant>,
     ) -> Fired {
+        self.abandon_post_start(subject);
         if plan.is_empty() {
             return Fired::default();
         }
-        let cut = Instant::now() + grace;
-        let deadline = Some(deadline.map_or(cut, |at| at.min(cut)));
+        // A grace beyond the end of time is none.
+        let deadline = deadline.into_iter().chain(Instant::now().checked_add(grace)).min();
         let event = subject.event(Point::PRE_STOP, Some(grace));
         self.0.engine.fire(event, plan, Limits { deadline, repeat: Repeat::Once }).await
     }
 
     /// A container, or a whole sandbox, is about to end without its containers having been stopped: what is left of `PreStop` runs first.
-    pub(super) async fn unfinished_pre_stops(&self, watched: &Watched) {
+    /// Whether the call had to wait for it.
+    pub(super) async fn unfinished_pre_stops(&self, watched: &Watched) -> bool {
         if !watched.active.uses(Point::PRE_STOP) {
-            return;
+            return false;
         }
         let subjects = match &watched.subject.container {
             Some(_) => vec![watched.subject.clone()],
@@ -134,15 +141,15 @@ impl Interposer {
         };
         let stops = subjects.into_iter().map(|subject| async move {
             let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
-            let id = subject.event(Point::PRE_STOP, None).subject();
-            if !self.0.engine.unfinished(&id, &plan, Point::PRE_STOP) {
-                return;
+            let Some(container) = &subject.container else { return false };
+            let Some(grace) = self.0.graces.left(&container.id) else { return false };
+            if !self.0.engine.unfinished(&container.id, &plan, Point::PRE_STOP) {
+                return false;
             }
-            let plan = self.pre_stop_plan(watched, &subject).await;
-            let grace = self.0.graces.left(&id);
-            self.pre_stop(&subject, plan, grace, watched.deadline).await;
+            let plan = self.pre_stop_plan(watched, &subject, watched.kind != Call::RemoveContainer).await;
+            self.pre_stop(&subject, plan, grace, watched.deadline).await.ran
         });
-        futures_util::future::join_all(stops).await;
+        futures_util::future::join_all(stops).await.contains(&true)
     }
 
     async fn running_in(&self, sandbox: &str) -> Vec<Subject> {
@@ -175,11 +182,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_left_of_a_grace_shrinks_and_is_never_nothing() {
         let graces = Graces::default();
-        assert_eq!(graces.left("c"), LEAST, "never told to stop");
+        assert_eq!(graces.left("c"), Some(LEAST_GRACE), "never told to stop");
         graces.record("c", Duration::from_secs(30));
         tokio::time::advance(Duration::from_secs(12)).await;
-        assert_eq!(graces.left("c"), Duration::from_secs(18));
+        assert_eq!(graces.left("c"), Some(Duration::from_secs(18)));
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(graces.left("c"), LEAST);
+        assert_eq!(graces.left("c"), Some(LEAST_GRACE));
+        graces.record("c", Duration::ZERO);
+        assert_eq!(graces.left("c"), None, "told to stop at once");
     }
 }

@@ -7,8 +7,8 @@ use tonic::{Code, Request, Status};
 
 use super::Runtime;
 use crate::cri::v1::{
-    ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ImageSpec, ListContainersRequest,
-    NamespaceMode, PodSandboxStatus, PodSandboxStatusRequest, StopContainerRequest,
+    ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest, NamespaceMode,
+    PodSandboxStatus, PodSandboxStatusRequest, StopContainerRequest,
 };
 use crate::inventory::{self, Boxed, Member};
 use crate::lifecycle::{Address, Container, Pod};
@@ -27,13 +27,6 @@ pub(super) fn within<T>(limit: Duration, message: T) -> Request<T> {
 
 fn told(what: &str, status: &Status) -> String {
     format!("{what}: {:?}: {}", status.code(), status.message())
-}
-
-/// The name the user wrote if the runtime kept it, else the one it knows the image by.
-#[must_use]
-pub fn image_name(spec: Option<&ImageSpec>) -> String {
-    let Some(spec) = spec else { return String::new() };
-    if spec.user_specified_image.is_empty() { spec.image.clone() } else { spec.user_specified_image.clone() }
 }
 
 impl Runtime {
@@ -70,7 +63,10 @@ impl Runtime {
         let [found] = <[_; 1]>::try_from(list).map_or([None], |[found]| [Some(found)]);
         let Some(found) = found else { return Ok(None) };
         let image = match status {
-            Ok(answer) => image_name(answer.into_inner().status.and_then(|status| status.image).as_ref()),
+            Ok(answer) => {
+                let image = answer.into_inner().status.and_then(|status| status.image).unwrap_or_default();
+                image.name_for_people().to_owned()
+            }
             Err(status) if status.code() == Code::NotFound => return Ok(None),
             Err(status) => return Err(told("ContainerStatus", &status)),
         };
@@ -92,6 +88,7 @@ impl Runtime {
             namespace: metadata.namespace,
             name: metadata.name,
             uid: metadata.uid,
+            attempt: metadata.attempt,
             sandbox_id: status.id,
             labels: status.labels.into_iter().collect(),
             annotations: status.annotations.into_iter().collect(),

@@ -168,7 +168,7 @@ fn described(kind: String, metadata: Metadata, spec: Spec) -> Described {
         Some(_) => None,
     };
     let annotations = metadata.annotations.unwrap_or_default();
-    let pod = Pod { namespace, name, uid, sandbox_id: String::new(), labels, annotations, runtime_handler };
+    let pod = Pod { namespace, name, uid, attempt: 0, sandbox_id: String::new(), labels, annotations, runtime_handler };
     let groups = [
         (Kind::Init, spec.init_containers),
         (Kind::Container, spec.containers),

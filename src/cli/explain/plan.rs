@@ -11,12 +11,8 @@ use super::words::words;
 use crate::hooks::Options;
 use crate::hooks::engine::OPT_OUT;
 use crate::hooks::policy::{Action, FailurePolicy, Hook, Mode, Policy, PolicySet, PortRef, Retries};
-use crate::lifecycle::{Call, Container, Point, Stage};
+use crate::lifecycle::{Call, Container, DEFAULT_GRACE, LEAST_GRACE, Point, Stage};
 
-/// The grace period of a pod whose spec does not say.
-const GRACE: Duration = Duration::from_secs(30);
-/// What the kubelet gives a container in any case.
-const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// The kubelet's deadline of most calls (`runtimeRequestTimeout`).
 const DEADLINE: Duration = Duration::from_mins(2);
 
@@ -251,7 +247,7 @@ impl Asked<'_> {
     /// What all blocking hooks at a point have together.
     fn budget(&self, point: Point) -> Budget {
         let reserve = self.options.reserve;
-        let grace = self.described.grace.unwrap_or(GRACE).max(LEAST_GRACE);
+        let grace = self.described.grace.unwrap_or(DEFAULT_GRACE).max(LEAST_GRACE);
         let (deadline, call) = match point.call {
             Call::RunPodSandbox => (2 * DEADLINE, point.call.name()),
             Call::StopContainer => (DEADLINE + grace, point.call.name()),

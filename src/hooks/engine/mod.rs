@@ -51,7 +51,7 @@ use active::Unbuilt;
 use breaker::Breaker;
 use lane::Waiting;
 use run::{ENDING, Run};
-use session::{Caller, Ending, Session, Verdict};
+use session::{Caller, Session, Verdict};
 use slots::Slots;
 use subjects::{Put, Subjects};
 use terms::{Stop, Terms};
@@ -251,13 +251,13 @@ impl Engine {
     /// `failurePolicy: Fail` fails. Dropping the future means that its call is gone.
     pub async fn fire(self: &Arc<Self>, event: Event, hooks: Vec<Arc<Bound>>, limits: Limits) -> Fired {
         if hooks.is_empty() {
-            return Fired { ran: false, verdict: Ok(()) };
+            return Fired::default();
         }
         let event = Arc::new(event);
         let subject: Arc<str> = event.subject().into();
         let caller = loop {
             match self.enter(&event, &subject, &hooks, limits) {
-                Entered::Free => return Fired { ran: false, verdict: Ok(()) },
+                Entered::Free => return Fired::default(),
                 Entered::Waits(caller) => break caller,
                 Entered::Later(session) => session.ended().cancelled().await,
             }
@@ -317,7 +317,8 @@ impl Engine {
         hooks: Vec<Arc<Bound>>,
         once: bool,
     ) {
-        let ending = Ending(Arc::clone(&session));
+        let seat =
+            Seat { engine: Arc::clone(&self), session: Arc::clone(&session), at: (Arc::clone(&subject), event.point) };
         let guard = self.means.drain.guard();
         let verdict = tokio::select! {
             biased;
@@ -326,13 +327,11 @@ impl Engine {
             verdict = self.sequence(&session, &event, &subject, &hooks, once) => Some(verdict),
         };
         // First nobody can join it any more, then those who wait are told: one of them may fire again.
-        if once {
-            self.book().set_session(&subject, event.point, None);
-        }
+        seat.clear();
         if let Some(verdict) = verdict {
             session.conclude(verdict);
         }
-        drop((ending, guard));
+        drop((seat, guard));
     }
 
     async fn sequence(
@@ -379,6 +378,29 @@ impl Engine {
 
     fn book(&self) -> MutexGuard<'_, Book> {
         locked(&self.book)
+    }
+}
+
+/// A session's place in the book. However its task ends, nobody waits for it in vain.
+struct Seat {
+    engine: Arc<Engine>,
+    session: Arc<Session>,
+    at: (Arc<str>, Point),
+}
+
+impl Seat {
+    fn clear(&self) {
+        let (mut book, (subject, point)) = (self.engine.book(), &self.at);
+        if book.session(subject, *point).is_some_and(|session| Arc::ptr_eq(session, &self.session)) {
+            book.set_session(subject, *point, None);
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.clear();
+        self.session.end();
     }
 }
 

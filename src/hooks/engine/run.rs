@@ -191,6 +191,7 @@ impl Run {
         }
         let own = now.checked_add(hook.timeout).unwrap_or(now + FAR);
         let deadline = terms.deadline().map_or(own, |budget| budget.min(own));
+        let own_time = deadline == own;
         let attempting = Attempting::begin(&self.means, &self.bound, &self.id, self.attempts);
         // Whether its result says how the endpoint is.
         let mut asked = false;
@@ -210,10 +211,15 @@ impl Run {
         };
         if let Some(breaker) = self.bound.breaker.as_ref().filter(|_| asked && !cut) {
             match &result {
+                // A server that says no is there, and one that had less time than its policy gives it has not failed.
+                Err(failure) if failure.is_answer() => {
+                    breaker.answered();
+                }
+                Err(Failure { kind: Failing::TimedOut, .. }) if !own_time => {}
                 Err(Failure { kind: Failing::Failed | Failing::TimedOut, message, .. }) if breaker.failed(message) => {
                     warn!(policy = %hook.policy, hook = %hook.name, reason = message, "breaker opened");
                 }
-                Ok(_) | Err(Failure { kind: Failing::Rejected, .. }) if breaker.answered() => {
+                Ok(_) if breaker.answered() => {
                     info!(policy = %hook.policy, hook = %hook.name, "breaker closed");
                 }
                 _ => {}

@@ -27,9 +27,6 @@ pub(super) struct Session {
 /// A call that waits; it goes when this is dropped.
 pub(super) struct Caller(Arc<Session>);
 
-/// Ends the session when it is dropped, however its task ends.
-pub(super) struct Ending(pub(super) Arc<Session>);
-
 impl Session {
     /// With its first call.
     pub(super) fn new(deadline: Option<Instant>) -> (Arc<Self>, Caller) {
@@ -73,6 +70,11 @@ impl Session {
         &self.ended
     }
 
+    /// Its task has ended.
+    pub(super) fn end(&self) {
+        self.ended.cancel();
+    }
+
     /// All that wait get this.
     pub(super) fn conclude(&self, verdict: Verdict) {
         self.verdict.send_replace(Some(verdict));
@@ -98,11 +100,5 @@ impl Drop for Caller {
         if *callers == 0 {
             self.0.gone.cancel();
         }
-    }
-}
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        self.0.ended.cancel();
     }
 }

@@ -126,6 +126,8 @@ async fn collect(from: &mut (impl AsyncRead + Unpin), tail: &Mutex<Tail>) {
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
         tail.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..read]);
+        // A command that writes without end shares the thread with everything else.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -53,11 +53,13 @@ pub(super) fn client(trust: &Trust, tls: &Tls, purpose: Purpose) -> Result<reqwe
         .map_err(|error| format!("no HTTP client: {error}"))
 }
 
-/// Follows to the same host; as in the kubelet, the port may be another. An answer that is not followed is the answer.
+/// Follows to the same host, but not from https to http; as in the kubelet, the port may be another. An answer that is not followed is the answer.
 fn follow(attempt: redirect::Attempt<'_>, purpose: Purpose) -> redirect::Action {
     let keeps_method = matches!(attempt.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
     let from = attempt.previous().first().and_then(|url| url.host_str());
-    if from != attempt.url().host_str() || (purpose == Purpose::Post && !keeps_method) {
+    let open =
+        attempt.previous().first().is_some_and(|url| url.scheme() == "https") && attempt.url().scheme() != "https";
+    if from != attempt.url().host_str() || open || (purpose == Purpose::Post && !keeps_method) {
         return attempt.stop();
     }
     if attempt.previous().len() > REDIRECTS {
@@ -86,13 +88,16 @@ pub(super) fn failure(error: &reqwest::Error, peer: &str) -> Failure {
     Failure::failed(trouble::words(error, peer))
 }
 
-/// What came of an answer: the beginning of its body is read until the deadline.
+/// How long an answer's body may take: the status has decided, and a call may be waiting.
+const BODY_TIME: Duration = Duration::from_millis(500);
+
+/// What came of an answer; the beginning of its body is kept as far as it comes soon.
 pub(super) async fn verdict<B>(answer: http::Response<B>, peer: &str, deadline: Instant) -> Result<Evidence, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let status = answer.status();
-    let body = beginning(answer.into_body(), deadline).await;
+    let body = beginning(answer.into_body(), deadline.min(Instant::now() + BODY_TIME)).await;
     let evidence = Evidence { http_status: Some(status.as_u16()), body, ..Evidence::default() };
     if (200..400).contains(&status.as_u16()) {
         return Ok(evidence);

@@ -111,6 +111,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether it is its server's considered answer, and no sign that the server is unwell: a rejection, or an HTTP status below 500.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        self.kind == Failing::Rejected || self.evidence.http_status.is_some_and(|status| status < 500)
+    }
+
     /// It may succeed another time; nothing was seen that is worth keeping.
     fn failed(message: impl Into<String>) -> Self {
         Self::of(Failing::Failed, message)

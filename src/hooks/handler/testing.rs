@@ -64,6 +64,7 @@ pub(super) fn sandbox_delivery(hook: Arc<Hook>) -> Delivery {
         namespace: "payments".into(),
         name: "web-0".into(),
         uid: "uid-1".into(),
+        attempt: 0,
         sandbox_id: "s1".into(),
         labels: [("app".into(), "web".into())].into(),
         annotations: [("example.com/drain".into(), "true".into())].into(),

@@ -144,6 +144,14 @@ pub fn grpc_endpoint(report: &mut Report<'_>, endpoint: &At<String>) -> Option<G
             report.wrong(endpoint.place(), "the socket is not an absolute path", help);
             return None;
         }
+        if socket.contains("$(") {
+            report.wrong(
+                endpoint.place(),
+                "the address of a gRPC server is the same for all pods; nothing is filled in",
+                help,
+            );
+            return None;
+        }
         return Some(GrpcEndpoint::Unix(socket.into()));
     }
     let authority = endpoint.parse::<http::uri::Authority>().ok();
