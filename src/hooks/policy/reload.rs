@@ -94,6 +94,7 @@ pub struct Reloader {
 impl Reloader {
     /// Reads the policies for the first time: those of the directory, or if anything is wrong with them, the last good ones, or if
     /// there are none, none. It reads files and may take a moment.
+    #[must_use]
     pub fn start(directory: &Path, state: &Path, defaults: Defaults, metrics: Metrics) -> (Self, PolicySet) {
         let nothing = Health {
             hash: String::new(),
@@ -244,15 +245,15 @@ fn watch(directory: &Path, changed: &Arc<Notify>) -> Option<RecommendedWatcher> 
     let mut watcher = notify::recommended_watcher(handler)
         .inspect_err(|error| tracing::warn!("cannot watch the hooks directory; SIGHUP reloads it: {error}"))
         .ok()?;
-    let mut watched = Vec::new();
+    let mut done = Vec::new();
     for place in places.iter().flat_map(|place| place.ancestors()) {
         // The root is busy and is never replaced; it is watched only if nothing below it is there.
-        let needed = place.parent().is_some() || watched.is_empty();
-        if needed && !watched.contains(&place) && place.is_dir() {
+        let needed = place.parent().is_some() || done.is_empty();
+        if needed && !done.contains(&place) && place.is_dir() {
             if let Err(error) = watcher.watch(place, RecursiveMode::NonRecursive) {
                 tracing::warn!("cannot watch {}; SIGHUP reloads the policies: {error}", place.display());
             }
-            watched.push(place);
+            done.push(place);
         }
     }
     Some(watcher)

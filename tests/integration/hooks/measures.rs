@@ -6,11 +6,11 @@ use super::*;
 async fn every_run_is_counted_by_what_became_of_it() {
     let place = Place::new();
     let (good, bad) = (place.answering("good", Reply::Ok), place.answering("bad", Reply::Status(500, "no")));
-    let held = place.answering("held", Reply::Held);
+    let (held, hangs) = (place.answering("held", Reply::Held), place.answering("hangs", Reply::Hang));
     let hooks = [
         webhook("good", "PreStartContainer", &good, &plain()),
         webhook("bad", "PreStartContainer", &bad, &json!({"retries": {"attempts": 2, "backoff": "1ms"}})),
-        hook("slow", "PreStartContainer", &json!({"sleep": {"seconds": 600}, "timeout": "100ms"})),
+        webhook("slow", "PreStartContainer", &hangs, &json!({"timeout": "100ms"})),
         webhook("held", "PostStart", &held, &json!({"timeout": "60s"})),
         webhook("behind", "PostStart", &good, &plain()),
     ];
@@ -29,7 +29,7 @@ async fn every_run_is_counted_by_what_became_of_it() {
     for labels in [
         runs("good", "PreStartContainer", "webhook", "succeeded"),
         runs("bad", "PreStartContainer", "webhook", "failed"),
-        runs("slow", "PreStartContainer", "sleep", "timed_out"),
+        runs("slow", "PreStartContainer", "webhook", "timed_out"),
         runs("held", "PostStartContainer", "webhook", "succeeded"),
         runs("behind", "PostStartContainer", "webhook", "succeeded"),
     ] {

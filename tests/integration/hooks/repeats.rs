@@ -122,8 +122,11 @@ async fn a_hook_goes_on_as_long_as_one_of_its_calls_is_left() {
     let web = node.running("web", &[]).await;
     let first = stop(&node, &web.id, 60);
     server.wait(1).await;
+    let asked = node.heard("ContainerStatus").len();
     let second = stop(&node, &web.id, 60);
-    node.wait_in_flight("StopContainer", 2.0).await;
+    // The last thing before it joins is the question whether the container runs.
+    node.wait_heard("ContainerStatus", asked + 1).await;
+    node.runs("drain").await;
     first.abort();
     node.wait_in_flight("StopContainer", 1.0).await;
     server.release();
