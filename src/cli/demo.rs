@@ -95,10 +95,10 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
     }
     let runtime = tokio::spawn(serve(Runtime::new(&options), listener, ended.clone().cancelled_owned()));
 
-    let server = HookServer::bind(&directory.path().join("hooks.sock"))?;
-    hooks::write_policies(&config.hooks_dir, server.socket())?;
-    let (policies, server_socket) = (config.hooks_dir.clone(), server.socket().to_owned());
-    let serving_hooks = AbortOnDropHandle::new(tokio::spawn(server.serve()));
+    let hook_server = HookServer::bind(&directory.path().join("hooks.sock"))?;
+    hooks::write_policies(&config.hooks_dir, hook_server.socket())?;
+    let (policies, callee) = (config.hooks_dir.clone(), hook_server.socket().to_owned());
+    let serving_hooks = AbortOnDropHandle::new(tokio::spawn(hook_server.serve()));
 
     let (observer, calls) = mpsc::channel(BACKLOG);
     let (run_observer, runs) = mpsc::channel(BACKLOG);
@@ -107,7 +107,7 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
     let app = App::bind(config, log.dropped())?.observe(observer).observe_runs(run_observer);
     let drain = app.drain();
     let mut report = Report::to_stdout();
-    report.opening(&listen, &sim, (&policies, &server_socket), app.metrics_addr().ok_or(asked), args.once)?;
+    report.opening(&listen, &sim, (&policies, &callee), app.metrics_addr().ok_or(asked), args.once)?;
 
     let driving = async {
         let narrator = notes.clone();

@@ -29,11 +29,11 @@ const MAX_MANIFEST: u64 = 16 << 20;
 pub struct Args {
     #[command(flatten)]
     whom: Whom,
-    /// Only this point, as PreStop or PostCreateContainer
+    /// Only this point, named as in policies
     #[arg(long)]
     point: Option<Point>,
-    /// Print text for people, or JSON
-    #[arg(short, long, value_enum, default_value = "text")]
+    /// How it is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
     /// Read settings from this file; flags and environment come first [default: /etc/crihook/config.yaml if it is there]
     #[arg(long, env = "CRIHOOK_CONFIG", value_name = "FILE")]
@@ -49,7 +49,7 @@ pub struct Args {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Whom {
-    /// The pods of this manifest, YAML or JSON: Pod, Deployment, DaemonSet, StatefulSet, Job, ...; - is standard input
+    /// The pods of this manifest, a pod or what makes pods, in YAML or JSON; - is standard input
     #[arg(long, value_name = "FILE")]
     pod: Option<PathBuf>,
     /// A container of this node, by its id or how that begins
@@ -59,7 +59,9 @@ struct Whom {
 
 #[derive(Debug, Clone, Copy, clap::ValueEnum)]
 enum Output {
+    /// For people
     Text,
+    /// For programs
     Json,
 }
 
@@ -139,8 +141,8 @@ fn configure(args: &Args) -> Result<Config, ConfigError> {
         None if Path::new(DEFAULT_FILE).exists() => Settings::read(Path::new(DEFAULT_FILE))?,
         None => Settings::default(),
     };
-    let (hooks_dir, runtime_endpoint) = (args.hooks_dir.clone(), args.runtime_endpoint.clone());
-    Settings { hooks_dir, runtime_endpoint, ..Settings::default() }.or(file).try_into()
+    let (runtime_endpoint, hooks_dir) = (args.runtime_endpoint.clone(), args.hooks_dir.clone());
+    Settings { runtime_endpoint, hooks_dir, ..Settings::default() }.or(file).try_into()
 }
 
 /// Those that are in the directory, be they in force or not.

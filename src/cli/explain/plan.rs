@@ -250,7 +250,7 @@ impl Asked<'_> {
         let grace = self.described.grace.unwrap_or(DEFAULT_GRACE).max(LEAST_GRACE);
         let (deadline, call) = match point.call {
             Call::RunPodSandbox => (2 * DEADLINE, point.call.name()),
-            Call::StopContainer => (DEADLINE + grace, point.call.name()),
+            Call::StopContainer => (DEADLINE.saturating_add(grace), point.call.name()),
             _ => (DEADLINE, point.call.name()),
         };
         let left = deadline.saturating_sub(reserve);
