@@ -64,8 +64,9 @@ impl Hooks {
         if let Some(observer) = observer {
             engine.observe(observer);
         }
-        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve);
-        let (reloader, set) = Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
+        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve, drain.clone());
+        let (reloader, set) =
+            Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);
         let (health, applied) = (reloader.health(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));

@@ -25,9 +25,9 @@ use tokio::time::{interval, sleep, timeout};
 use crate::admin::{Admin, Checks, Report};
 use crate::config::Config;
 use crate::drain::Drain;
-use crate::metrics::{self, PulledCounter};
 use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
+use crate::metrics::{self, PulledCounter};
 use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
 use crate::runtime::Runtime;
 

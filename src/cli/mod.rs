@@ -1,5 +1,6 @@
 //! The command line, one file a subcommand.
 
+mod check;
 mod command;
 mod demo;
 mod explain;
@@ -20,9 +21,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Stand between the kubelet and the runtime
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Show it at work with an embedded runtime and a scripted kubelet: no root, no containerd
     Demo(demo::Args),
+    /// Validate the config and policies, with a caret under each mistake
+    Check(check::Args),
     /// Say which hooks would run for a pod, in which order, and why others would not
     Explain(explain::Args),
     /// What crihook runs the commands of hooks with
@@ -34,8 +37,9 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     match Cli::parse().command {
-        Command::Serve(args) => serve::run(args),
+        Command::Serve(args) => serve::run(*args),
         Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Supervise(args) => command::run(&args),
     }

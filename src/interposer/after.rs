@@ -41,7 +41,7 @@ impl Afterwards {
         let began = Instant::now();
         let fired = self.interposer.0.engine.fire(event, self.watched.plan(point), self.watched.limits()).await;
         let replaced = match fired.verdict {
-            Err(rejection) if point == Point::POST_START => Some(self.undo_start(&rejection).await),
+            Err(rejection) if point == Point::POST_START => Some(self.undo_start(rejection).await),
             _ => None,
         };
         self.forget(&subject);
@@ -92,25 +92,38 @@ impl Afterwards {
         }
     }
 
-    /// A blocking `PostStart` that must not fail has failed: the container is stopped as the kubelet would stop it, `PreStop` and
-    /// grace included, as far as the call's deadline allows.
-    async fn undo_start(&self, rejection: &Rejection) -> Status {
-        let Watched { subject, deadline, .. } = &self.watched;
-        let failed = Status::failed_precondition(format!(
-            "the container was started and stopped again, for PostStart failed: {rejection}"
-        ));
-        let Some(container) = &subject.container else { return failed };
-        let began = Instant::now();
-        let most = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(began));
-        let grace = container.grace().unwrap_or(GRACE).max(LEAST).min(most);
-        let plan = self.interposer.pre_stop_plan(&self.watched, subject).await;
-        self.interposer.pre_stop(subject, plan, grace, *deadline).await;
-        let left = grace.saturating_sub(began.elapsed()).max(LEAST);
-        if let Err(why) = self.interposer.0.inventory.runtime().stop(&container.id, left).await {
-            tracing::error!(container = container.id, "cannot stop a container whose PostStart failed: {why}");
-        }
-        failed
+    /// A blocking `PostStart` that must not fail has failed: the container is stopped, whether or not the client still waits for that.
+    async fn undo_start(&self, rejection: Rejection) -> Status {
+        let (interposer, watched) = (self.interposer.clone(), self.watched.clone());
+        let guard = interposer.0.drain.guard();
+        let undoing = tokio::spawn(async move {
+            let stopped = stop_started(&interposer, &watched).await;
+            drop(guard);
+            stopped
+        });
+        let stopped = undoing.await.unwrap_or_else(|error| Err(error.to_string()));
+        let what = match stopped {
+            Ok(()) => "the container was started and stopped again".to_owned(),
+            Err(why) => {
+                tracing::error!("cannot stop a container whose PostStart failed: {why}");
+                "the container was started, and could not be stopped again".to_owned()
+            }
+        };
+        Status::failed_precondition(format!("{what}, for PostStart failed: {rejection}"))
     }
+}
+
+/// As the kubelet would, `PreStop` and grace included, as far as the call's deadline allows.
+async fn stop_started(interposer: &Interposer, watched: &Watched) -> Result<(), String> {
+    let Watched { subject, deadline, .. } = watched;
+    let Some(container) = &subject.container else { return Ok(()) };
+    let began = Instant::now();
+    let most = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(began));
+    let grace = container.grace().unwrap_or(GRACE).max(LEAST).min(most);
+    let plan = interposer.pre_stop_plan(watched, subject).await;
+    interposer.pre_stop(subject, plan, grace, *deadline).await;
+    let left = grace.saturating_sub(began.elapsed()).max(LEAST);
+    interposer.0.inventory.runtime().stop(&container.id, left).await
 }
 
 impl Witness for Afterwards {

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::cri::Method;
+use crate::drain::Drain;
 use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Repeat};
 use crate::hooks::policy::PolicySet;
 use crate::inventory::Inventory;
@@ -48,6 +49,7 @@ struct Inner {
     /// The calls that are watched, a bit each, by [`Call`]'s order.
     watched: AtomicU8,
     graces: Graces,
+    drain: Drain,
 }
 
 /// Whom a call is about.
@@ -58,6 +60,7 @@ struct Subject {
 }
 
 /// A call that is watched, with what is known of it.
+#[derive(Clone)]
 struct Watched {
     kind: Call,
     active: Arc<Active>,
@@ -87,9 +90,9 @@ impl Subject {
 impl Interposer {
     /// Must be called within the runtime that is to do the work.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration) -> Self {
+    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration, drain: Drain) -> Self {
         let (workshop, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
-        Self(Arc::new(Inner { engine, inventory, workshop, reserve, watched, graces }))
+        Self(Arc::new(Inner { engine, inventory, workshop, reserve, watched, graces, drain }))
     }
 
     /// From now on, these policies hold.

@@ -96,12 +96,12 @@ impl Interposer {
             Ok(true) => plan,
             Ok(false) => Vec::new(),
             Err(why) => {
-                // The stop is about to fail too, and the kubelet will come again.
+                // If it does not run, hooks find out; all of it is bounded by the grace.
                 tracing::warn!(
                     container = container.id,
-                    "a stop passes without PreStop, for the runtime cannot say whether the container runs: {why}"
+                    "PreStop runs though the runtime cannot say whether the container does: {why}"
                 );
-                Vec::new()
+                plan
             }
         }
     }

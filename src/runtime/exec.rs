@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
 
 use super::Runtime;
@@ -22,8 +23,8 @@ impl hooks::Runtime for Runtime {
         let timeout = i64::try_from(seconds).unwrap_or(i64::MAX);
         let request = ExecSyncRequest { container_id: container.to_owned(), cmd: command.to_vec(), timeout };
         let (mut client, container) = (self.client.clone(), container.to_owned());
-        // A task of its own, so that the call outlives whoever waits for it: a runtime whose call was cancelled may leave the process
-        // behind, one whose limit has come kills it.
+        // A task of its own, so that the call outlives whoever waits for it: one whose limit has come is sure to kill the process, while
+        // containerd 1.6 and 1.7 leave it running for good if the call is cancelled just as they start it.
         let asked = tokio::spawn(async move { client.exec_sync(within(limit + SLACK, request)).await });
         Box::pin(async move {
             match asked.await {
@@ -49,11 +50,21 @@ impl hooks::Runtime for Runtime {
 
 /// What a shell reports of a process that SIGKILL ended.
 const KILLED: i32 = 128 + 9;
+/// How long the runtime may go on calling a container running whose processes have been killed: containerd tells of the command first.
+const SETTLING: Duration = Duration::from_secs(1);
+/// How often it is asked meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Runtime {
     /// A process that was killed, in a container that does not run any more, was killed with it; CRI does not tell.
     async fn killed_with(&self, container: &str) -> bool {
-        matches!(inventory::Runtime::is_running(self, container).await, Ok(false))
+        let settled = Instant::now() + SETTLING;
+        loop {
+            match inventory::Runtime::is_running(self, container).await {
+                Ok(true) if Instant::now() < settled => sleep(PAUSE).await,
+                answer => return answer == Ok(false),
+            }
+        }
     }
 }
 
@@ -62,6 +73,9 @@ fn explain(status: &Status) -> ExecError {
     let text = status.message();
     match status.code() {
         Code::DeadlineExceeded => ExecError::TimedOut,
+        Code::ResourceExhausted => {
+            ExecError::Runtime(format!("the command printed more than fits a CRI message ({text})"))
+        }
         Code::NotFound => ExecError::NotRunning("there is no such container any more".to_owned()),
         _ if text.contains("container is in CONTAINER_") || text.contains("is in state CONTAINER_") => {
             let state =

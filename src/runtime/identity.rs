@@ -13,8 +13,8 @@ use crate::cri::v1::{
 use crate::inventory::{self, Boxed, Member};
 use crate::lifecycle::{Address, Container, Pod};
 
-/// How long the runtime may take to say what it knows. A call of the kubelet's waits for it.
-const LIMIT: Duration = Duration::from_secs(2);
+/// How long the runtime may take to say what it knows. A call of the kubelet's waits for it, and would wait for the same runtime anyway.
+const LIMIT: Duration = Duration::from_secs(10);
 /// What a stop may take beyond its grace, as the kubelet has it.
 const STOP_LIMIT: Duration = Duration::from_mins(2);
 

@@ -23,8 +23,8 @@ async fn a_test_that_panics_leaves_nothing_behind() {
             "hangs",
             "",
             &[
-                &format!("name: outside, on: PostRunPodSandbox, timeout: 1m, {detach}"),
-                &format!("name: inside, on: PostStart, timeout: 1m, {}", shell("exec sleep 2000000")),
+                &format!("name: outside, on: PostRunPodSandbox, timeout: 8s, {detach}"),
+                &format!("name: inside, on: PostStart, timeout: 8s, {}", shell("exec sleep 2000000")),
             ],
         );
         let crihook = Crihook::with_policies(&node, &policies).await;

@@ -58,7 +58,8 @@ fn prometheus_accepts_the_scrape_configuration() {
 
 #[test]
 fn crihook_finds_nothing_wrong_with_the_example_policies() {
-    let output = Command::new(env!("CARGO_BIN_EXE_crihook")).arg("check").arg(shipped("deploy/hooks.d")).output().unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_crihook")).arg("check").arg(shipped("deploy/hooks.d")).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("2 policies"), "{said}");

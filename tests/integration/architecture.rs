@@ -14,7 +14,7 @@ const ALLOWED: [(&str, Option<&[&str]>); 18] = [
     ("cri", Some(&[])),
     ("drain", Some(&[])),
     ("hooks", Some(&["lifecycle", "journal", "drain", "metrics"])),
-    ("interposer", Some(&["proxy", "hooks", "inventory", "cri", "lifecycle"])),
+    ("interposer", Some(&["proxy", "hooks", "inventory", "cri", "lifecycle", "drain"])),
     ("inventory", Some(&["lifecycle"])),
     ("journal", Some(&["lifecycle", "metrics"])),
     ("lifecycle", Some(&[])),

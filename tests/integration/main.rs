@@ -6,6 +6,7 @@ mod demo;
 mod explain;
 mod hooks;
 mod notify;
+mod policies;
 mod sim;
 mod view;
 mod wire;

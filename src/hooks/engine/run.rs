@@ -26,7 +26,7 @@ use super::slots::Slot;
 use super::terms::Terms;
 use super::{Means, RunSeen};
 use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
-use crate::hooks::policy::Mode;
+use crate::hooks::policy::{Action, Mode};
 use crate::journal::{AttemptResult, NewRun};
 use crate::lifecycle::{Address, Event, Outcome};
 
@@ -160,10 +160,14 @@ impl Run {
     }
 
     /// Waits until an attempt may begin. A background run waits for an open breaker, without a slot; a blocking one fails.
-    async fn admission(&self) -> Result<Slot, Ended> {
+    async fn admission(&self) -> Result<Option<Slot>, Ended> {
+        // It does nothing, so any number may do it at once.
+        if matches!(self.bound.hook.action, Action::Sleep(_)) {
+            return Ok(None);
+        }
         let blocking = self.bound.hook.mode == Mode::Blocking;
         let slots = if blocking { &self.means.blocking } else { &self.means.background };
-        let Some(breaker) = &self.bound.breaker else { return Ok(slots.take(&self.bound.key).await) };
+        let Some(breaker) = &self.bound.breaker else { return Ok(Some(slots.take(&self.bound.key).await)) };
         loop {
             match breaker.look() {
                 Admission::Open { why, .. } if blocking => return Err(Ended::new(Outcome::Failed, why)),
@@ -172,7 +176,7 @@ impl Run {
                     let slot = slots.take(&self.bound.key).await;
                     // It may have opened, or another may be the probe, while this one waited for the slot.
                     if breaker.admit() == Admission::Go {
-                        return Ok(slot);
+                        return Ok(Some(slot));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! How many runs are under way at once, and whose turn it is.
 //!
-//! A hook may take a slot only while it holds fewer than there are free: one whose server hangs fills half of them and no more, the
-//! next one half of the rest, and so on, so that there is always room for those that work. Those of one hook come in
+//! A hook may take a slot only while it holds less than three times as many as are free: one whose server hangs fills three quarters of them
+//! and no more, the next one three quarters of the rest, and so on, so that there is always room for those that work. Those of one hook come in
 //! the order in which they asked; hooks take turns.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,9 +11,12 @@ use tokio::sync::oneshot;
 
 use super::{HookKey, locked};
 
+/// How many slots a hook may hold for each that is free.
+const SHARE: usize = 3;
+
 /// Whether a hook that holds `held` slots may take one more.
 const fn may_take(held: usize, free: usize) -> bool {
-    free > 0 && (held == 0 || held < free)
+    free > 0 && (held == 0 || held < SHARE * free)
 }
 
 /// Who holds and who waits, without tasks: `W` is whoever waits.
@@ -178,7 +181,7 @@ mod tests {
     fn hooks_that_hang_leave_room_for_those_that_do_not() {
         let mut ledger = Ledger::new(64);
         let mut fill = |hook: &str| (0..100).filter(|n| ledger.ask(&key(hook), || *n).is_none()).count();
-        assert_eq!(["a", "b", "c", "d", "e", "f", "g", "h"].map(&mut fill), [32, 16, 8, 4, 2, 1, 1, 0]);
+        assert_eq!(["a", "b", "c", "d", "e", "f", "g", "h"].map(&mut fill), [48, 12, 3, 1, 0, 0, 0, 0]);
     }
 
     #[test]

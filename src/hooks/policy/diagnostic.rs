@@ -31,7 +31,7 @@ pub struct Diagnostic {
     pub help: Option<String>,
     /// The line, if there is text to quote.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub quote: Option<Quote>,
+    pub quote: Option<Box<Quote>>,
     /// It is a matter of taste or of care, and nothing is refused for it.
     pub warning: bool,
 }
@@ -74,6 +74,13 @@ impl Diagnostic {
     pub fn of_file(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         let (file, message) = (file.into(), message.into());
         Self { file, line: 1, column: 1, message, help: None, quote: None, warning: false }
+    }
+
+    /// About a place in a text that is no policy and has no secrets. Line and column count from 1.
+    #[must_use]
+    pub fn of_text(file: PathBuf, text: &str, line: u64, column: u64, message: &str) -> Self {
+        let source = Source { secrets: Secrets::default().into(), ..Source::new(file, text, 0) };
+        source.mistake(Place { line, column, width: 0 }, message)
     }
 
     /// On one line, without the quoted text.
@@ -153,13 +160,18 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn quote(&self, at: Place) -> Option<Quote> {
+    fn quote(&self, at: Place) -> Option<Box<Quote>> {
         let number = usize::try_from(at.line).ok()?.checked_sub(1)?;
         let begin = self.text.split_inclusive('\n').take(number).map(str::len).sum::<usize>();
         let line = self.text.get(begin..)?.lines().next()?;
         let masked = self.secrets().mask(begin, line);
         let column = usize::try_from(at.column).ok()?.saturating_sub(1);
-        let last = column.saturating_add(usize::try_from(at.width).unwrap_or(1).max(1)).saturating_sub(1);
+        let width = match usize::try_from(at.width).unwrap_or(1) {
+            // Where nobody knows how much is meant, it is a word.
+            0 => line.chars().skip(column).take_while(|c| !c.is_whitespace() && !",]}".contains(*c)).count().max(1),
+            known => known,
+        };
+        let last = column.saturating_add(width).saturating_sub(1);
         // Where the caret's first and last characters have gone in the masked line. Past the end there is one more place.
         let shown = |column: usize| masked.iter().position(|(_, from)| *from >= column).unwrap_or(masked.len());
         let (first, end) = (shown(column), shown(last.saturating_add(1)));
@@ -169,7 +181,7 @@ impl<'a> Source<'a> {
         // A tab or a control character would move the caret, or the terminal.
         let text: String = visible.map(|(c, _)| if c.is_control() { ' ' } else { *c }).collect();
         let width = width.min((WIDEST + cut).saturating_sub(first)).max(1);
-        Some(Quote { text: text.trim_end().to_owned(), indent: first - cut, width })
+        Some(Box::new(Quote { text: text.trim_end().to_owned(), indent: first - cut, width }))
     }
 }
 

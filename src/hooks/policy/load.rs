@@ -47,24 +47,19 @@ pub struct Text {
 /// # Errors
 /// Everything that is wrong in any of them.
 pub fn load(directory: &Path, defaults: &Defaults) -> Result<Loaded, Vec<Diagnostic>> {
-    load_paths(&[directory.to_owned()], defaults)
+    let mut reading = Reading::new(defaults);
+    reading.directory(directory);
+    reading.finish()
 }
 
-/// The same for files and directories in the given order. A file that is named is read whatever it is called; it must be there.
+/// The same for files and directories in the given order. A file that is named is read whatever it is called. All must be there.
 ///
 /// # Errors
 /// Everything that is wrong in any of them.
 pub fn load_paths(paths: &[PathBuf], defaults: &Defaults) -> Result<Loaded, Vec<Diagnostic>> {
     let mut reading = Reading::new(defaults);
     for path in paths {
-        let is_directory = path.is_dir() || (paths.len() == 1 && !path.exists());
-        let files = if is_directory { reading.list(path) } else { vec![path.clone()] };
-        for file in files {
-            match read(&file) {
-                Ok(text) => reading.file(file, text),
-                Err(mistake) => reading.mistakes.push(mistake),
-            }
-        }
+        if path.is_dir() { reading.directory(path) } else { reading.path(path.clone()) }
     }
     reading.finish()
 }
@@ -118,6 +113,19 @@ impl<'a> Reading<'a> {
     fn new(defaults: &'a Defaults) -> Self {
         let names = HashMap::new();
         Self { defaults, policies: vec![], names, mistakes: vec![], warnings: vec![], documents: vec![] }
+    }
+
+    fn directory(&mut self, directory: &Path) {
+        for file in self.list(directory) {
+            self.path(file);
+        }
+    }
+
+    fn path(&mut self, file: PathBuf) {
+        match read(&file) {
+            Ok(text) => self.file(file, text),
+            Err(mistake) => self.mistakes.push(mistake),
+        }
     }
 
     /// A directory's files in order.

@@ -330,23 +330,27 @@ impl Action {
         }
     }
 
-    /// What its breaker stands for: the server that it always goes to. `None` for what has no server, or the pod's own.
+    /// What its breaker stands for: the server that it always goes to. `None` for what has no server, or the pod's own, or one that
+    /// depends on the pod.
     #[must_use]
     pub fn endpoint(&self) -> Option<String> {
-        let host = |host: &Template, port: &PortRef| match port {
-            PortRef::Number(port) => format!("{host}:{port}"),
-            PortRef::Name(port) => format!("{host}:{port}"),
+        let host = |host: &Option<Template>, port: &PortRef| {
+            let host = host.as_ref().filter(|host| host.names().is_empty())?;
+            Some(match port {
+                PortRef::Number(port) => format!("{host}:{port}"),
+                PortRef::Name(port) => format!("{host}:{port}"),
+            })
         };
         match self {
-            Self::HttpGet(get) => get.host.as_ref().map(|name| host(name, &get.port)),
-            Self::TcpSocket(socket) => socket.host.as_ref().map(|name| host(name, &socket.port)),
-            Self::Webhook(webhook) => Some(match &webhook.url {
+            Self::HttpGet(get) => host(&get.host, &get.port),
+            Self::TcpSocket(socket) => host(&socket.host, &socket.port),
+            Self::Webhook(webhook) => match &webhook.url {
                 WebhookUrl::Http(url) => {
-                    let text = url.to_string();
-                    text.split('/').take(3).collect::<Vec<_>>().join("/")
+                    let server = url.to_string().split('/').take(3).collect::<Vec<_>>().join("/");
+                    Template::parse(&server).is_ok_and(|server| server.names().is_empty()).then_some(server)
                 }
-                WebhookUrl::Unix { socket, .. } => format!("unix://{}", socket.display()),
-            }),
+                WebhookUrl::Unix { socket, .. } => Some(format!("unix://{}", socket.display())),
+            },
             Self::Grpc(grpc) => Some(match &grpc.endpoint {
                 GrpcEndpoint::Tcp(address) => address.clone(),
                 GrpcEndpoint::Unix(path) => format!("unix://{}", path.display()),

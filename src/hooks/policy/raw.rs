@@ -177,7 +177,7 @@ pub struct Hook {
     pub tcp_socket: Option<At<TcpSocket>>,
     /// Waiting.
     pub sleep: Option<At<Sleep>>,
-    /// The event, sent with POST as a CloudEvents JSON document.
+    /// The event, sent with POST as a `CloudEvents` JSON document.
     pub webhook: Option<At<Webhook>>,
     /// The event, sent to a `crihook.v1.HookService`.
     pub grpc: Option<At<Grpc>>,
@@ -294,6 +294,7 @@ pub struct Tls {
 /// A process on the node. The event comes on its standard input and in its environment.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[allow(clippy::struct_field_names, reason = "the documents' own names")]
 pub struct Command {
     /// The program, by an absolute path, and its arguments; no shell.
     #[schemars(required)]

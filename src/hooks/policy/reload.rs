@@ -85,6 +85,7 @@ pub struct Reloader {
     directory: PathBuf,
     defaults: Defaults,
     kept: LastGood,
+    keeper: std::sync::mpsc::Sender<Loaded>,
     metrics: Metrics,
     health: watch::Sender<Health>,
     changed: Arc<Notify>,
@@ -94,6 +95,7 @@ pub struct Reloader {
 impl Reloader {
     /// Reads the policies for the first time: those of the directory, or if anything is wrong with them, the last good ones, or if
     /// there are none, none. It reads files and may take a moment.
+    #[must_use]
     pub fn start(directory: &Path, state: &Path, defaults: Defaults, metrics: Metrics) -> (Self, PolicySet) {
         let nothing = Health {
             hash: String::new(),
@@ -106,6 +108,7 @@ impl Reloader {
         let mut reloader = Self {
             directory: directory.to_owned(),
             defaults,
+            keeper: keeper(LastGood::below(state)),
             kept: LastGood::below(state),
             metrics,
             health: watch::Sender::new(nothing),
@@ -157,14 +160,12 @@ impl Reloader {
 
     /// A good set holds from now on.
     fn accept(&self, loaded: Loaded) -> PolicySet {
-        if let Err(error) = self.kept.keep(&loaded) {
-            tracing::warn!(
-                "cannot keep a copy of the policies; a restart will not find them if the directory is wrong then: {error}"
-            );
-        }
         self.metrics.reloads.with_label_values(&["success"]).inc();
         self.hold(&loaded.set, vec![], false);
-        loaded.set
+        let set = loaded.set.clone();
+        // The keeper ends with this.
+        let _ = self.keeper.send(loaded);
+        set
     }
 
     /// Nothing changes but what is said.
@@ -224,6 +225,26 @@ impl Reloader {
     }
 }
 
+/// Keeps what it is sent on a thread of its own, the newest last: the state directory's disk may be slow or hang, and neither calls nor
+/// hooks wait for it.
+fn keeper(kept: LastGood) -> std::sync::mpsc::Sender<Loaded> {
+    let (keeper, sent) = std::sync::mpsc::channel::<Loaded>();
+    let keep = move || {
+        while let Ok(loaded) = sent.recv() {
+            let newest = sent.try_iter().last().unwrap_or(loaded);
+            if let Err(error) = kept.keep(&newest) {
+                tracing::warn!(
+                    "cannot keep a copy of the policies; a restart will not find them if the directory is wrong then: {error}"
+                );
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("policies".into()).spawn(keep) {
+        tracing::warn!("cannot keep copies of policies: {error}");
+    }
+    keeper
+}
+
 /// Waits until a burst of changes is over.
 async fn settle(changed: &Notify) {
     let end = Instant::now() + PATIENCE;
@@ -244,15 +265,15 @@ fn watch(directory: &Path, changed: &Arc<Notify>) -> Option<RecommendedWatcher> 
     let mut watcher = notify::recommended_watcher(handler)
         .inspect_err(|error| tracing::warn!("cannot watch the hooks directory; SIGHUP reloads it: {error}"))
         .ok()?;
-    let mut watched = Vec::new();
+    let mut done = Vec::new();
     for place in places.iter().flat_map(|place| place.ancestors()) {
         // The root is busy and is never replaced; it is watched only if nothing below it is there.
-        let needed = place.parent().is_some() || watched.is_empty();
-        if needed && !watched.contains(&place) && place.is_dir() {
+        let needed = place.parent().is_some() || done.is_empty();
+        if needed && !done.contains(&place) && place.is_dir() {
             if let Err(error) = watcher.watch(place, RecursiveMode::NonRecursive) {
                 tracing::warn!("cannot watch {}; SIGHUP reloads the policies: {error}", place.display());
             }
-            watched.push(place);
+            done.push(place);
         }
     }
     Some(watcher)

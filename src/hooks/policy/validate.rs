@@ -85,16 +85,12 @@ impl<'a> Report<'a> {
     /// A length of time that is more than none and no more than a day.
     fn duration(&mut self, text: &At<String>, what: &str) -> Option<Duration> {
         let at = text.place();
+        let help = "write one as 200ms, 10s or 1m30s";
         match humantime::parse_duration(text) {
-            Ok(Duration::ZERO) => {
-                self.wrong(at, format!("a {what} of zero is none"), "write one as 200ms, 10s or 1m30s")
-            }
+            Ok(Duration::ZERO) => self.wrong(at, format!("a {what} of zero is none"), help),
             Ok(long) if long > LONGEST => self.wrong(at, format!("a {what} of more than a day"), "write at most 24h"),
             Ok(duration) => return Some(duration),
-            Err(_) => {
-                let message = format!("`{}` is not a duration with its unit", **text);
-                self.wrong(at, message, "write one as 200ms, 10s or 1m30s");
-            }
+            Err(_) => self.wrong(at, format!("`{}` is not a duration with its unit", **text), help),
         }
         None
     }

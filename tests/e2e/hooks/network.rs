@@ -90,6 +90,7 @@ async fn a_pod_on_the_nodes_network_is_reached_at_the_nodes_address() {
     let mut client = scene.client.clone();
     let host = Pod::run_with(&mut client, &scene.node, "host", |config| {
         let namespace_options = Some(NamespaceOption { network: NamespaceMode::Node.into(), ..Default::default() });
+        config.hostname.clear();
         config.linux.as_mut().unwrap().security_context = Some(LinuxSandboxSecurityContext { namespace_options });
     })
     .await

@@ -136,50 +136,51 @@ async fn stop(scene: &Scene, container: &str, timeout: i64) -> Duration {
 
 #[tokio::test]
 async fn an_unfinished_pre_stop_runs_before_a_pod_or_a_container_is_taken_away() {
-    let drain = "echo begun >>/seen/lines; sleep 1; echo ended >>/seen/lines; true";
+    let drain = |seconds: u32| {
+        let script = format!("echo begun >>/seen/lines; sleep {seconds}; echo ended >>/seen/lines; true");
+        format!("name: drain-{seconds}, on: PreStop, {}", shell(&script))
+    };
+    let hang = format!("name: hang, on: PreStop, timeout: 1m, {}", shell("exec sleep 1000005"));
     let policies = [
-        policy("drains", "containers: [removed, swept]", &[&format!("name: drain, on: PreStop, {}", shell(drain))]),
-        policy(
-            "hangs",
-            "containers: [stuck, unsaid]",
-            &[&format!("name: hang, on: PreStop, timeout: 1m, {}", shell("exec sleep 1000005"))],
-        ),
+        policy("drains", "containers: [removed, swept]", &[&drain(1)]),
+        policy("drains-long", "containers: [left]", &[&drain(4)]),
+        policy("hangs", "containers: [stuck]", &[&hang]),
     ];
     let scene = Scene::start(Series::V1_6, &policies).await;
     let mut client = scene.client.clone();
+    let remove = async |container: &str| {
+        let began = Instant::now();
+        let request = RemoveContainerRequest { container_id: container.to_owned() };
+        scene.client.clone().runtime.remove_container(request).await.expect("RemoveContainer");
+        began.elapsed()
+    };
 
     let removed = scene.up("removed", POLITE).await;
-    client.runtime.remove_container(RemoveContainerRequest { container_id: removed.clone() }).await.unwrap();
+    remove(&removed).await;
     assert_eq!(scene.lines("removed")[..3], ["up", "begun", "ended"], "the hook ran to its end first");
     assert_eq!(pod::status(&mut client, &removed).await.unwrap_err().code(), tonic::Code::NotFound);
 
-    // Without the annotation nobody knows a grace, and it is 2 s.
-    let unsaid = scene.up("unsaid", POLITE).await;
-    let began = Instant::now();
-    client.runtime.remove_container(RemoveContainerRequest { container_id: unsaid }).await.unwrap();
-    let took = began.elapsed();
+    // Nobody has given it a grace, so it is 2 s.
+    let took = remove(&scene.up("stuck", POLITE).await).await;
     assert!((Duration::from_millis(1_500)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    assert_eq!(scene.ended("hang").await["outcome"], "timed_out");
 
     let swept = scene.up("swept", POLITE).await;
-    let stuck = scene
-        .create("stuck", POLITE, |config| {
-            config.annotations.insert("io.kubernetes.pod.terminationGracePeriod".to_owned(), "3".to_owned());
-        })
-        .await;
-    pod::start(&mut client, &stuck).await;
-    let began = Instant::now();
+    // Its stop was given 20 s and then up: most of them are left.
+    let left = scene.up("left", POLITE).await;
+    let (mut kubelet, container) = (client.clone(), left.clone());
+    let stopping = tokio::spawn(async move { pod::stop(&mut kubelet, &container, 20).await });
+    scene.says("left", "begun").await;
+    stopping.abort();
+    stopping.await.unwrap_err();
+
     client.runtime.stop_pod_sandbox(StopPodSandboxRequest { pod_sandbox_id: scene.pod.id.clone() }).await.unwrap();
-    let took = began.elapsed();
-    assert!((Duration::from_millis(2_500)..Duration::from_secs(15)).contains(&took), "{took:?} of a grace of 3 s");
-    assert_eq!(scene.lines("swept")[..3], ["up", "begun", "ended"]);
-    for container in [swept, stuck] {
-        assert_eq!(scene.fate(&container).await.0, EXITED);
+    for (name, container) in [("swept", swept), ("left", left)] {
+        assert_eq!(scene.fate(&container).await.0, EXITED, "{name}");
+        assert!(scene.lines(name).contains(&"ended".to_owned()), "{name}: {:?}", scene.lines(name));
     }
-    let outcomes = async |hook| {
-        let runs = scene.runs(hook).await;
-        runs.iter().map(|run| run["outcome"].as_str().unwrap_or("still running").to_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(outcomes("drain").await, ["succeeded", "succeeded"]);
-    assert_eq!(outcomes("hang").await, ["timed_out", "timed_out"]);
+    let runs = scene.runs("drain-4").await;
+    let outcomes: Vec<_> = runs.iter().map(|run| run["outcome"].as_str().unwrap_or("still running")).collect();
+    assert_eq!(outcomes, ["succeeded", "cancelled"], "it had more than 2 s: what was left of the 20");
     scene.close().await;
 }

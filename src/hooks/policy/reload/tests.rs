@@ -26,6 +26,15 @@ fn names(set: &PolicySet) -> Vec<&str> {
 }
 
 impl Stand {
+    /// Waits until a copy is kept.
+    async fn kept(&self) {
+        let (begun, current) = (std::time::Instant::now(), self.at("state/policies/current"));
+        while !current.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(30), "no copy is kept");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// A reloader that runs, and the set that it began with.
     fn start(place: TempDir) -> (Self, PolicySet) {
         let registry = Registry::new();
@@ -179,6 +188,7 @@ fn reading_and_what_editors_leave_behind_is_no_change() {
 async fn a_restart_finds_the_last_good_policies_when_the_directory_is_wrong() {
     let place = with_hooks(&[("a.yaml", text("a"))]);
     let (stand, set) = Stand::start(place);
+    stand.kept().await;
     let Stand { place, .. } = stand;
     fs::write(place.path().join("hooks.d/b.yaml"), "nothing: [").unwrap();
     let (stand, again) = Stand::start(place);
