@@ -50,9 +50,9 @@ impl Server {
         });
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let served =
+            let answering =
                 tonic::transport::Server::builder().add_service(service).serve_with_incoming(Box::pin(incoming));
-            served.await.expect("the server serves");
+            answering.await.expect("the server serves");
         });
         (server, task)
     }
