@@ -117,6 +117,7 @@ async fn a_node_that_starts_with_broken_policies_serves_and_keeps_the_last_good_
     place.write("a.yaml", &policy("watch-web", &[webhook("drain", "PreStop", &server, &plain())]));
     let mut node = place.start().await;
     let web = node.running("web", &[]).await;
+    until("a copy of the policies", || async { std::fs::read_link(place.path("state/policies/current")) }).await;
     place.write("b.yaml", "no: [policy");
     node.restart().await;
     node.cri.stop(&web.id, 30).await.expect("stopped");
