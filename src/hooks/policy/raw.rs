@@ -3,61 +3,19 @@
 //! Everything that is not shape is [`validate`](super::validate)'s; so nearly all is optional here, and all that may be wrong in itself
 //! carries its place.
 
+mod at;
+mod pairs;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
 
-use super::diagnostic::Place;
 use crate::lifecycle::Point;
 
-/// A value and where it stands.
-#[derive(Debug, Deserialize)]
-#[serde(transparent, bound = "T: Deserialize<'de>")]
-pub struct At<T>(Spanned<T>);
-
-impl<T> At<T> {
-    /// Where it stands.
-    pub fn place(&self) -> Place {
-        self.0.referenced.into()
-    }
-
-    /// It without its place.
-    pub fn into_inner(self) -> T {
-        self.0.value
-    }
-}
-
-impl<T> std::ops::Deref for At<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0.value
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for At<T> {
-    fn inline_schema() -> bool {
-        T::inline_schema()
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        T::schema_name()
-    }
-
-    fn schema_id() -> Cow<'static, str> {
-        T::schema_id()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        T::json_schema(generator)
-    }
-}
+pub use at::At;
+pub use pairs::{Pair, Pairs};
 
 type Text = At<String>;
 
@@ -318,70 +276,6 @@ pub struct Retries {
     /// It grows no longer than this.
     #[schemars(with = "Option<Span>")]
     pub max_backoff: Option<Text>,
-}
-
-/// Names and values: a mapping, or a list of `{name, value}` as in a pod spec.
-#[derive(Debug, Default)]
-pub struct Pairs(pub Vec<Pair>);
-
-/// A name and its value.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pair {
-    pub name: Text,
-    pub value: Text,
-}
-
-impl<'de> Deserialize<'de> for Pairs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either(PhantomData<Pairs>);
-        impl<'de> Visitor<'de> for Either {
-            type Value = Pairs;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a mapping of names to values, or a list of `{name, value}`")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some((name, value)) = map.next_entry()? {
-                    pairs.push(Pair { name, value });
-                }
-                Ok(Pairs(pairs))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Pairs, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = list.next_element()? {
-                    pairs.push(pair);
-                }
-                Ok(Pairs(pairs))
-            }
-        }
-        deserializer.deserialize_any(Either(PhantomData))
-    }
-}
-
-impl JsonSchema for Pairs {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        "Pairs".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"anyOf": [
-            {"type": "object", "additionalProperties": {"type": "string"}},
-            {"type": "array", "items": {
-                "type": "object",
-                "properties": {"name": {"type": "string"}, "value": {"type": "string"}},
-                "required": ["name", "value"],
-                "additionalProperties": false,
-            }},
-        ]})
-    }
 }
 
 /// How a length of time is written.

@@ -4,9 +4,14 @@
 //! It works on the parser's events, so it knows a value however it is written, and on documents that are broken: what the parser
 //! did not get to is masked but for the words that policies are made of.
 
+mod url;
+
 use std::ops::Range;
 
 use granit_parser::{Event, Parser};
+
+pub use url::masked_url;
+use url::{of_query, of_url};
 
 /// The secrets of one text.
 #[derive(Debug, Default)]
@@ -21,64 +26,37 @@ pub struct Secrets {
 
 /// What stands below these keys is secret, but for names. So is what stands below a key that policies do not have: it may be one of
 /// these, misspelt.
-const SECRET: [&str; 3] = ["headers", "httpHeaders", "env"];
+const SECRET: [&str; 4] = ["headers", "httpHeaders", "env", "value"];
 /// Below these, any key may stand, and nothing is secret.
 const FREE: [&str; 3] = ["annotations", "labels", "matchLabels"];
 
-/// Keys that may be shown in what could not be parsed.
-const KNOWN: [&str; 52] = [
-    "annotations",
-    "apiVersion",
-    "attempts",
-    "backoff",
-    "caFile",
-    "certFile",
-    "command",
-    "containers",
-    "endpoint",
-    "env",
-    "exec",
-    "failurePolicy",
-    "grpc",
-    "headers",
-    "hooks",
-    "host",
-    "httpGet",
-    "httpHeaders",
-    "images",
-    "insecureSkipVerify",
-    "key",
-    "keyFile",
-    "kind",
-    "labels",
-    "match",
-    "matchExpressions",
-    "matchLabels",
-    "maxBackoff",
-    "metadata",
-    "mode",
-    "name",
-    "namespaces",
-    "on",
-    "operator",
-    "path",
-    "podSelector",
-    "port",
-    "retries",
-    "runtimeHandlers",
-    "scheme",
-    "seconds",
-    "sleep",
+/// Below these stands structure; a text there is a piece of a document that fell apart, and may hold anything.
+const STRUCTURE: [&str; 14] = [
     "spec",
+    "hooks",
+    "match",
+    "podSelector",
+    "matchExpressions",
+    "metadata",
+    "exec",
+    "httpGet",
     "tcpSocket",
-    "timeout",
-    "tls",
-    "url",
-    "user",
-    "value",
-    "values",
+    "sleep",
     "webhook",
-    "HookPolicy",
+    "grpc",
+    "tls",
+    "retries",
+];
+
+/// Keys that may be shown in what could not be parsed.
+#[rustfmt::skip]
+const KNOWN: [&str; 52] = [
+    "annotations", "apiVersion", "attempts", "backoff", "caFile", "certFile", "command", "containers", "endpoint",
+    "env", "exec", "failurePolicy", "grpc", "headers", "hooks", "host", "httpGet", "httpHeaders", "images",
+    "insecureSkipVerify", "key", "keyFile", "kind", "labels", "match", "matchExpressions", "matchLabels",
+    "maxBackoff", "metadata", "mode", "name", "namespaces", "on", "operator", "path", "podSelector", "port",
+    "retries", "runtimeHandlers", "scheme", "seconds", "sleep", "spec", "tcpSocket", "timeout", "tls", "url",
+    "user", "value", "values", "webhook", "HookPolicy",
 ];
 
 /// Of the parser, that are looked at: more than a policy that is accepted can have. What comes after them counts as not understood.
@@ -104,53 +82,38 @@ enum Secrecy {
 }
 
 fn secrecy(frames: &[Frame], text: &str) -> Secrecy {
-    let keys = frames.iter().enumerate().filter_map(|(n, frame)| match frame {
+    let mut keys = frames.iter().enumerate().filter_map(|(n, frame)| match frame {
         Frame::Mapping { key: Some(key) } => Some((n, key.as_str())),
         _ => None,
     });
-    let mut keys = keys.take_while(|(_, key)| !FREE.contains(key));
-    let below = keys.find(|(_, key)| SECRET.contains(key) || !KNOWN.contains(key)).map(|(n, _)| n);
+    let found = keys.find(|(_, key)| !KNOWN.contains(key) || SECRET.contains(key) || FREE.contains(key));
+    let (free, below) = match found {
+        Some((_, key)) if FREE.contains(&key) => (true, None),
+        found => (false, found.map(|(n, _)| n)),
+    };
     let key = match frames.last() {
         Some(Frame::Mapping { key }) => key.as_deref(),
         _ => None,
     };
+    let nearest = frames.iter().rev().find_map(|frame| match frame {
+        Frame::Mapping { key } => Some(key.as_deref().unwrap_or_default()),
+        Frame::Sequence => None,
+    });
     let is_key = matches!(frames.last(), Some(Frame::Mapping { key: None }));
+    let above = frames.split_last().map_or(&[][..], |(_, above)| above);
     match below {
-        Some(_) if is_key => Secrecy::Unless,
+        // A list or a mapping as a key: nobody means that.
+        _ if above.iter().any(|frame| matches!(frame, Frame::Mapping { key: None })) => Secrecy::All,
+        _ if is_key && !free => Secrecy::Unless,
         Some(at) => match &frames[at + 1..] {
             [Frame::Sequence, Frame::Mapping { key: Some(key) }] if key == "name" => Secrecy::Unless,
             _ => Secrecy::All,
         },
-        None if is_key => Secrecy::Nothing,
+        None if nearest.is_none_or(|key| STRUCTURE.contains(&key)) || key == Some("command") => Secrecy::Unless,
         None if key == Some("url") || text.contains("://") => Secrecy::Url,
         None if key == Some("path") => Secrecy::Query,
         None => Secrecy::Nothing,
     }
-}
-
-/// The bytes of a URL that are secret: what is before an `@`, and what is behind the host.
-fn of_url(raw: &str) -> Vec<Range<usize>> {
-    let start = raw.find("://").map_or(0, |at| at + 3);
-    if raw[..start].contains("unix:") {
-        return of_query(raw);
-    }
-    let host = raw[start..].rfind('@').map_or(start, |at| start + at + 1);
-    let end = raw[host..].find(['/', '?', '#']).map_or(raw.len(), |at| host + at + 1);
-    [start..host.saturating_sub(1).max(start), end..raw.len()].into_iter().filter(|range| !range.is_empty()).collect()
-}
-
-/// The bytes behind a question mark.
-fn of_query(raw: &str) -> Vec<Range<usize>> {
-    raw.find(['?', '#']).map(|at| at + 1..raw.len()).into_iter().filter(|range| !range.is_empty()).collect()
-}
-
-/// A URL as it may be said in a message.
-pub fn masked_url(url: &str) -> String {
-    let mut said = url.to_owned();
-    for range in of_url(url).into_iter().rev() {
-        said.replace_range(range, MASK);
-    }
-    said
 }
 
 fn looks_like_a_name(text: &str) -> bool {
@@ -163,6 +126,7 @@ impl Secrets {
         let mut found = Self::default();
         let mut frames: Vec<Frame> = Vec::new();
         let mut read = 0;
+        let mut last_key: Option<(Range<usize>, String)> = None;
         // Scalars that an alias may bring to a secret place.
         let (mut anchored, mut below_anchor, mut alias_is_secret) = (Vec::new(), Vec::new(), false);
         for (number, event) in Parser::new_from_str(text).enumerate() {
@@ -187,20 +151,30 @@ impl Secrets {
                         Secrecy::Query => found.hide_parts(text, &bytes, of_query),
                         Secrecy::Nothing | Secrecy::Unless => {}
                     }
+                    // A key without a value may be a value that lost its key.
+                    if let Some((bytes, key)) = last_key.take().filter(|_| bytes.is_empty()) {
+                        found.hide(bytes, &key);
+                    }
+                    if matches!(frames.last(), Some(Frame::Mapping { key: None })) && !KNOWN.contains(&&**value) {
+                        last_key = Some((bytes.clone(), value.to_string()));
+                    }
                     if *anchor != 0 || below_anchor.contains(&true) {
                         anchored.push((bytes.clone(), value.to_string()));
                     }
                     step(&mut frames, Some(value));
                 }
                 Event::Alias(_) => {
+                    last_key = None;
                     alias_is_secret |= matches!(secrecy(&frames, ""), Secrecy::All | Secrecy::Url | Secrecy::Query);
                     step(&mut frames, None);
                 }
                 Event::SequenceStart(_, anchor, _) => {
+                    last_key = None;
                     below_anchor.push(*anchor != 0);
                     frames.push(Frame::Sequence);
                 }
                 Event::MappingStart(_, anchor, _) => {
+                    last_key = None;
                     below_anchor.push(*anchor != 0);
                     frames.push(Frame::Mapping { key: None });
                 }
@@ -349,6 +323,7 @@ mod tests {
             ("env: {\n A: x,\n name: s3cret}", "env: {\n A: ***,\n name: ***}"),
             ("headers: {X: !s3cret y, Z: &s3cret y}", "headers: {X: ***, Z: ***}"),
             ("name: &a s3cret\nheaders: {X: *a}", "name: &a ***\nheaders: {X: *a}"),
+            ("headers: {X, s3cret}", "headers: {***, ***}"),
             ("header: {X: s3cret}\nurll: s3cret", "header: {X: ***}\nurll: ***"),
             ("annotations: {x: y}", "annotations: {x: y}"),
         ] {
@@ -361,6 +336,8 @@ mod tests {
         for (url, expected) in [
             ("https://me:s3cret@hooks.example:8443/s3cret?t=s3cret", "https://***@hooks.example:8443/***"),
             ("https://hooks.example", "https://hooks.example"),
+            ("http://[fd00::1]:80/x", "http://[fd00::1]:80/***"),
+            ("http://me:s3crethooks.example/x", "http://***"),
             ("http://a?s3cret", "http://a?***"),
             ("me:s3cret@hooks.example/x", "***@hooks.example/***"),
             ("unix:///run/a.sock:/v1?t=s3cret", "unix:///run/a.sock:/v1?***"),

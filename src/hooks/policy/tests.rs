@@ -4,6 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+
 use super::*;
 use crate::hooks::Defaults;
 
@@ -326,4 +329,56 @@ fn the_schema_knows_what_is_read() {
     assert_eq!(hook["required"], serde_json::json!(["name", "on"]), "{hook}");
     assert_eq!(hook["oneOf"].as_array().map(Vec::len), Some(7));
     assert_eq!(hook["additionalProperties"], false);
+}
+
+fn seeded() -> ProptestConfig {
+    let config = ProptestConfig::default();
+    match config.rng_seed {
+        RngSeed::Random => ProptestConfig { rng_seed: RngSeed::Fixed(1), ..config },
+        RngSeed::Fixed(_) => config,
+    }
+}
+
+proptest! {
+    // The same slips each time, so that a change fails or passes by itself. PROPTEST_RNG_SEED and PROPTEST_CASES look further.
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..seeded() })]
+
+    /// People mistype. Whatever comes of it is read or refused, and says nothing of the secret.
+    #[test]
+    fn no_slip_of_the_keyboard_brings_a_secret_to_light(
+        slips in proptest::collection::vec((any::<proptest::sample::Index>(), "[ :{}\\[\\]\"'#&*!|>,\n\tax-]?", any::<bool>()), 1..4),
+    ) {
+        const SECRETS: &str = r#"
+- name: announce
+  on: PostStart
+  webhook:
+    url: https://me:s3cret@hooks.example/s3cret?token=s3cret
+    headers: {X-Token: s3cret, "Y": "Bearer s3cret"}
+- name: warm
+  on: PostStart
+  httpGet:
+    port: 80
+    httpHeaders:
+    - name: X-Token
+      value: s3cret
+- name: note
+  on: Never
+  command: {command: [/bin/note], env: [{name: A, value: s3cret}]}
+"#;
+        let mut text: Vec<char> = document("p", "{namespaces: [web]}", SECRETS).chars().collect();
+        for (place, slip, instead) in slips {
+            let at = place.index(text.len());
+            text.splice(at..at + usize::from(instead), slip.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(mistakes) = read(&text) {
+            let told = mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+            prop_assert!(!told.contains("s3cret"), "{}\n{}", text, told);
+        }
+    }
+
+    #[test]
+    fn whatever_a_file_holds_is_read_or_refused(text in "[ -~\n\t\u{e4}]{0,200}") {
+        drop(read(&text));
+    }
 }
