@@ -153,8 +153,11 @@ async fn a_stop_in_progress_is_finished_with_its_hook_when_crihook_is_told_to_en
     let call = tokio::spawn(async move { cri.stop(&id, 60).await });
     server.wait(1).await;
     node.crihook.signal(nix::sys::signal::Signal::SIGTERM);
-    until("the end of the listener", || async { if node.front().exists() { Err("it still listens") } else { Ok(()) } })
-        .await;
+    until("the end of the listener", || async {
+        let connected = tokio::net::UnixStream::connect(node.front()).await;
+        if connected.is_ok() { Err("it still listens") } else { Ok(()) }
+    })
+    .await;
     assert!(node.crihook.running() && !call.is_finished(), "it waits for the hook");
     server.release();
     within("the answer", call).await.expect("no panic").expect("stopped");
