@@ -2,10 +2,13 @@
 //!
 //! Mistakes and warnings go to standard error, the verdict to standard output; with `-o json`, all is one document on standard output.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::json;
+
+use super::{Output, print};
 
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Settings};
 use crate::hooks::Defaults;
@@ -31,15 +34,6 @@ pub struct Args {
     output: Output,
 }
 
-/// How the result is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 /// All that was found.
 struct Findings {
     loaded: Loaded,
@@ -49,15 +43,24 @@ struct Findings {
 /// Checks, and says what is wrong. The exit code is 0 if nothing is, else 2.
 pub fn run(args: &Args) -> ExitCode {
     if args.schema {
-        println!("{:#}", policy::schema());
-        return ExitCode::SUCCESS;
+        return ended(print(&format!("{:#}\n", policy::schema())), ExitCode::SUCCESS);
     }
     let findings = check(args);
-    match args.output {
+    let told = match args.output {
         Output::Text => findings.tell(),
-        Output::Json => println!("{:#}", findings.to_json()),
-    }
-    if findings.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) }
+        Output::Json => print(&format!("{:#}\n", findings.to_json())),
+    };
+    ended(told, if findings.mistakes.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+fn ended(printed: io::Result<()>, code: ExitCode) -> ExitCode {
+    printed.map_or_else(
+        |error| {
+            eprintln!("crihook: cannot write to standard output: {error}");
+            ExitCode::FAILURE
+        },
+        |()| code,
+    )
 }
 
 fn check(args: &Args) -> Findings {
@@ -96,18 +99,21 @@ fn read_config(file: &Path) -> Result<Config, Diagnostic> {
 }
 
 impl Findings {
-    fn tell(&self) {
+    fn tell(&self) -> io::Result<()> {
         for found in self.loaded.warnings.iter().chain(&self.mistakes) {
             eprintln!("{found}\n");
         }
         let policies = self.loaded.set.policies.len();
         match self.mistakes.len() {
-            0 => println!(
-                "in order: {}, {}",
+            0 => print(&format!(
+                "in order: {}, {}\n",
                 counted(policies, "policy", "policies"),
                 counted(self.loaded.set.hooks(), "hook", "hooks")
-            ),
-            wrong => eprintln!("{}", counted(wrong, "mistake", "mistakes")),
+            )),
+            wrong => {
+                eprintln!("{}", counted(wrong, "mistake", "mistakes"));
+                Ok(())
+            }
         }
     }
 

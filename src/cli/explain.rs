@@ -9,10 +9,11 @@ mod text;
 mod words;
 
 use std::fmt::Write as _;
-use std::io::{Read, Write as _, stdin};
+use std::io::{Read, stdin};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::{Output, print};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Endpoint, Settings};
 use crate::hooks::policy::{self, PolicySet};
 use crate::inventory::Runtime as _;
@@ -57,14 +58,6 @@ struct Whom {
     container: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum Output {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 /// Why there is no explanation.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
@@ -107,11 +100,7 @@ struct Document {
 
 /// Explains and ends.
 pub fn run(args: &Args) -> ExitCode {
-    let printed = explain(args).and_then(|page| match std::io::stdout().write_all(page.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    });
-    match printed {
+    match explain(args).and_then(|page| Ok(print(&page)?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refused) => {
             eprintln!("{refused}");

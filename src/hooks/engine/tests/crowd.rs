@@ -79,3 +79,16 @@ async fn a_run_that_waits_for_its_next_attempt_holds_no_slot() {
     tokio::time::sleep(millis(5)).await;
     assert_eq!(kit.runs(), ["a - 1", "b succeeded 1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn those_that_only_sleep_do_not_wait_for_each_other() {
+    let options = Options { concurrency: 1, ..Options::default() };
+    let sleeping = Hook { action: Action::Sleep(secs(5)), ..hook("a") };
+    let kit = Kit::with(&options, [(sleeping, takes(secs(5)))]);
+    let begun = Instant::now();
+    let calls: Vec<_> = (0..100).map(|n| kit.fire(Point::PRE_STOP, &n.to_string(), None)).collect();
+    for call in calls {
+        assert!(call.await.unwrap().ran);
+    }
+    assert_eq!(begun.elapsed().as_secs(), 5);
+}

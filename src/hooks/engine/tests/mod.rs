@@ -40,7 +40,7 @@ fn hook(name: &str) -> Hook {
         policy: "p".into(),
         name: name.into(),
         point: Point::PRE_STOP,
-        action: Action::Sleep(Duration::ZERO),
+        action: Action::Exec(Vec::new()),
         timeout: secs(10),
         retries: Retries { attempts: 1, backoff: millis(200), max_backoff: secs(5) },
         mode: Mode::Blocking,

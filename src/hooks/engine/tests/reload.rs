@@ -46,7 +46,7 @@ async fn a_hook_without_a_handler_fails_and_says_why() {
 async fn series_are_there_from_activation_and_go_with_the_last_run() {
     let kit = Kit::new([(hook("a"), takes(secs(5))), (hook("b"), takes(secs(1)))]);
     let series = |hook: &str| kit.metrics(&[&format!("hook=\"{hook}\"")]).len();
-    let line = "crihook_hook_runs_total{handler=\"sleep\",hook=\"a\",outcome=\"failed\",point=\"PreStopContainer\",policy=\"p\"} 0";
+    let line = "crihook_hook_runs_total{handler=\"exec\",hook=\"a\",outcome=\"failed\",point=\"PreStopContainer\",policy=\"p\"} 0";
     assert_eq!(kit.metrics(&[line]).len(), 1);
     let call = kit.fire(Point::PRE_STOP, "c", None);
     settle().await;
