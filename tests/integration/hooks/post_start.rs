@@ -96,6 +96,30 @@ async fn a_blocking_hook_that_must_not_fail_and_does_stops_the_container_and_fai
     assert!((15..=20).contains(&node.stop_timeouts()[0]), "its grace: {:?}", node.stop_timeouts());
 }
 
+/// Nobody waits for the start any more, but a container that must not run without its hook does not go on running.
+#[tokio::test]
+async fn a_container_is_stopped_to_the_end_though_the_start_was_cancelled_meanwhile() {
+    let place = Place::new();
+    let (server, drain) = (place.answering("hook", Reply::Status(503, "no")), place.answering("drain", Reply::Held));
+    let warm = webhook("warm", "PostStart", &server, &json!({"mode": "Blocking", "failurePolicy": "Fail"}));
+    let drained = webhook("drain", "PreStop", &drain, &json!({"timeout": "60s"}));
+    place.write("a.yaml", &policy("warm-web", &[warm, drained]));
+    let node = place.start().await;
+    let web = node.created("web", &[]).await;
+    let (cri, id) = (node.cri.clone(), web.id.clone());
+    let call = tokio::spawn(async move { cri.start(&id).await });
+    drain.wait(1).await;
+    call.abort();
+    node.wait_in_flight("StartContainer", 0.0).await;
+    drain.release();
+    until("the end of the container", || async {
+        let state = node.cri.state(&web.id).await;
+        if state == ContainerState::ContainerExited { Ok(()) } else { Err(state) }
+    })
+    .await;
+    assert_eq!(node.outcome("drain").await["outcome"], "succeeded");
+}
+
 #[tokio::test]
 async fn runs_of_a_container_that_still_wait_are_abandoned_when_it_is_stopped() {
     let place = Place::new();

@@ -130,3 +130,37 @@ async fn a_container_that_has_exited_is_stopped_without_hooks() {
     node.cri.stop(&web.id, 10).await.expect("stopped");
     assert_eq!((node.stop_timeouts(), server.delivered().len()), (vec![10], 0));
 }
+
+/// A container that may be running is drained.
+#[tokio::test]
+async fn the_hook_runs_when_the_runtime_cannot_say_whether_the_container_does() {
+    let place = Place::new();
+    let server = place.answering("hook", Reply::Ok);
+    let node = node_with(&place, &server, &plain()).await;
+    let web = node.running("web", &[]).await;
+    node.runtime.fail_next("ContainerStatus", 10).expect("a method");
+    node.cri.stop(&web.id, 10).await.expect("stopped");
+    assert_eq!((node.stop_timeouts(), server.points()), (vec![10], vec!["PreStopContainer".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_stop_in_progress_is_finished_with_its_hook_when_crihook_is_told_to_end() {
+    let place = Place::new();
+    let server = place.answering("hook", Reply::Held);
+    let mut node = node_with(&place, &server, &json!({"timeout": "60s"})).await;
+    let web = node.running("web", &[]).await;
+    let (cri, id) = (node.cri.clone(), web.id.clone());
+    let call = tokio::spawn(async move { cri.stop(&id, 60).await });
+    server.wait(1).await;
+    node.crihook.signal(nix::sys::signal::Signal::SIGTERM);
+    until("the end of the listener", || async {
+        let connected = tokio::net::UnixStream::connect(node.front()).await;
+        if connected.is_ok() { Err("it still listens") } else { Ok(()) }
+    })
+    .await;
+    assert!(node.crihook.running() && !call.is_finished(), "it waits for the hook");
+    server.release();
+    within("the answer", call).await.expect("no panic").expect("stopped");
+    assert_eq!(within("the exit", node.crihook.exit()).await, Some(0));
+    assert_eq!((node.stop_timeouts().len(), server.left()), (1, 0));
+}

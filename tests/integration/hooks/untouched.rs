@@ -114,6 +114,28 @@ async fn requests_that_cannot_be_decoded_pass_and_are_counted() {
     assert_eq!(status.code(), tonic::Code::FailedPrecondition);
 }
 
+#[tokio::test]
+async fn a_request_that_is_given_up_halfway_is_forgotten() {
+    let place = Place::new();
+    let server = place.answering("hook", Reply::Ok);
+    place.write("a.yaml", &policy("watch-web", &[webhook("watch", "PreRunPodSandbox", &server, &plain())]));
+    let node = place.start().await;
+    let before = node.crihook.resident();
+    let sent = message(0, &noise(5, 4 << 20));
+    for _ in 0..20 {
+        let client = Client::connect(&node.front()).await;
+        let mut pending = client.start(request(&path("RunPodSandbox")), false).await.expect("a stream");
+        pending.send.send_data(sent.slice(..1 << 20), false).expect("open");
+        node.wait_in_flight("RunPodSandbox", 1.0).await;
+        pending.reset(8);
+        node.wait_in_flight("RunPodSandbox", 0.0).await;
+    }
+    let grown = node.crihook.resident().saturating_sub(before);
+    assert!(grown < 48 << 20, "{} MiB", grown >> 20);
+    node.cri.run_pod(&pod("web")).await.expect("a sandbox");
+    assert_eq!((node.heard("RunPodSandbox").len(), server.delivered().len()), (1, 1));
+}
+
 /// Only calls that some policy needs to see are read to their end before they go on.
 #[tokio::test]
 async fn a_call_that_no_policy_asks_about_is_passed_on_piece_by_piece() {
