@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus::Registry;
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 use crate::admin::Documents;
 use crate::config::Config;
@@ -36,6 +37,8 @@ pub(super) struct Hooks {
     pub interposer: Interposer,
     journal: Arc<dyn Journal>,
     health: watch::Receiver<Health>,
+    /// Copies of policies that are being written.
+    pub copies: TaskTracker,
 }
 
 impl Hooks {
@@ -68,9 +71,9 @@ impl Hooks {
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);
-        let (health, applied) = (reloader.health(), interposer.clone());
+        let (health, copies, applied) = (reloader.health(), reloader.copies(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
-        Self { interposer, journal, health }
+        Self { interposer, journal, health, copies }
     }
 
     /// For people: which policies are in force, and what is wrong with those that are not.

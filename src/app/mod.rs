@@ -39,6 +39,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the data path may take to answer a heartbeat before it counts as stuck.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the end waits for a copy of the policies that is being written.
+const LAST_COPY: Duration = Duration::from_secs(5);
 /// How often a metrics address that is in use is tried again.
 const REBIND_EVERY: Duration = Duration::from_secs(5);
 
@@ -153,6 +155,7 @@ impl App {
         let families = self.hooks.clone();
         let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
         let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
+        let copies = hooks.copies.clone();
         tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
         self.start_admin(runtime, hooks, &heartbeat);
         tracing::info!(
@@ -180,6 +183,10 @@ impl App {
             self.drain.force();
             ended.await
         };
+        copies.close();
+        if timeout(LAST_COPY, copies.wait()).await.is_err() {
+            tracing::warn!("the policies could not be copied to the state directory within {LAST_COPY:?}");
+        }
         tracing::info!("done");
         ended.context("the data path is gone")?
     }

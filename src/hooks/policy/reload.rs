@@ -15,6 +15,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::PolicySet;
 use super::diagnostic::Diagnostic;
@@ -85,7 +87,8 @@ pub struct Reloader {
     directory: PathBuf,
     defaults: Defaults,
     kept: LastGood,
-    keeper: std::sync::mpsc::Sender<Loaded>,
+    keeper: std::sync::mpsc::Sender<(Loaded, TaskTrackerToken)>,
+    copies: TaskTracker,
     metrics: Metrics,
     health: watch::Sender<Health>,
     changed: Arc<Notify>,
@@ -109,6 +112,7 @@ impl Reloader {
             directory: directory.to_owned(),
             defaults,
             keeper: keeper(LastGood::below(state)),
+            copies: TaskTracker::new(),
             kept: LastGood::below(state),
             metrics,
             health: watch::Sender::new(nothing),
@@ -131,6 +135,12 @@ impl Reloader {
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
+    }
+
+    /// Copies that are still being written, to be waited for, though not for long: their disk may hang.
+    #[must_use]
+    pub fn copies(&self) -> TaskTracker {
+        self.copies.clone()
     }
 
     /// Reads them again whenever the directory has changed, and for each message of `hangup`. `apply` gets each good set, and nothing else.
@@ -164,7 +174,7 @@ impl Reloader {
         self.hold(&loaded.set, vec![], false);
         let set = loaded.set.clone();
         // The keeper ends with this.
-        let _ = self.keeper.send(loaded);
+        let _ = self.keeper.send((loaded, self.copies.token()));
         set
     }
 
@@ -227,11 +237,11 @@ impl Reloader {
 
 /// Keeps what it is sent on a thread of its own, the newest last: the state directory's disk may be slow or hang, and neither calls nor
 /// hooks wait for it.
-fn keeper(kept: LastGood) -> std::sync::mpsc::Sender<Loaded> {
-    let (keeper, sent) = std::sync::mpsc::channel::<Loaded>();
+fn keeper(kept: LastGood) -> std::sync::mpsc::Sender<(Loaded, TaskTrackerToken)> {
+    let (keeper, sent) = std::sync::mpsc::channel::<(Loaded, TaskTrackerToken)>();
     let keep = move || {
-        while let Ok(loaded) = sent.recv() {
-            let newest = sent.try_iter().last().unwrap_or(loaded);
+        while let Ok(first) = sent.recv() {
+            let (newest, _under_way) = sent.try_iter().last().unwrap_or(first);
             if let Err(error) = kept.keep(&newest) {
                 tracing::warn!(
                     "cannot keep a copy of the policies; a restart will not find them if the directory is wrong then: {error}"

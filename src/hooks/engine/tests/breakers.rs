@@ -1,6 +1,7 @@
 //! Endpoints that keep failing.
 
 use super::*;
+use crate::hooks::policy::{Template, Tls};
 
 #[tokio::test(start_paused = true)]
 async fn while_it_is_open_blocking_runs_fail_at_once_and_say_why() {
@@ -110,4 +111,41 @@ async fn an_attempt_that_a_later_call_cut_says_nothing_of_the_endpoint() {
         first.await.unwrap();
     }
     assert_eq!(kit.begun().len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_no_is_well() {
+    let answers = |status| -> Script {
+        Arc::new(move |_| {
+            let evidence = Evidence { http_status: Some(status), ..Evidence::default() };
+            let failure = Failure { evidence, ..failure(Failing::Failed, "answered") };
+            Box::pin(std::future::ready(Err(failure)))
+        })
+    };
+    for (status, asked) in [(404, 10), (503, 5)] {
+        let kit = Kit::new([(to_server(hook("a")), answers(status))]);
+        for n in 0..10 {
+            kit.fire(Point::PRE_STOP, &n.to_string(), None).await.unwrap();
+        }
+        assert_eq!(kit.begun().len(), asked, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_was_given_too_little_time_has_not_failed() {
+    let kit = Kit::new([(to_server(hook("a")), takes(secs(5)))]);
+    for n in 0..10 {
+        kit.fire(Point::PRE_STOP, &n.to_string(), Some(secs(1))).await.unwrap();
+    }
+    assert_eq!(kit.begun().len(), 10);
+}
+
+#[test]
+fn servers_that_depend_on_the_pod_have_no_breaker() {
+    let webhook = |url: &str| {
+        let url = WebhookUrl::Http(Template::parse(url).unwrap());
+        Action::Webhook(Webhook { url, headers: Vec::new(), tls: Tls::default() }).endpoint()
+    };
+    assert_eq!(webhook("http://drain:80/$(POD_NAME)"), Some("http://drain:80".to_owned()));
+    assert_eq!(webhook("http://$(POD_IP):80/drain"), None);
 }
