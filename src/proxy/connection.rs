@@ -45,7 +45,7 @@ use crate::drain::Drain;
 
 /// A client that has connected speaks HTTP/2 within this time, or is sent away (gRPC's Go server waits as long).
 const HANDSHAKE: Duration = Duration::from_mins(2);
-/// A client without calls that does not hang up after a GOAWAY is hung up on.
+/// A client without calls that does not hang up after a GOAWAY is hung up on, and one that still does not is left.
 const LINGER: Duration = Duration::from_secs(1);
 /// Turns of one round before other connections get theirs.
 const TURNS: usize = 16;
@@ -86,7 +86,11 @@ pub async fn serve(socket: UnixStream, shared: Rc<Shared>) {
         shaken = tokio::time::timeout(HANDSHAKE, shaken) => shaken,
     };
     match shaken {
-        Ok(Ok(down)) => Connection::new(down, flusher, shared).await,
+        Ok(Ok(down)) => {
+            let (last, forced) = (flusher.clone(), shared.drain.forced().clone());
+            Connection::new(down, flusher, shared).await;
+            let _ = forced.run_until_cancelled(tokio::time::timeout(LINGER, last.hang_up())).await;
+        }
         Ok(Err(error)) => say_not_http2(&flusher.first_bytes(), Some(&error)),
         Err(_) => say_not_http2(&flusher.first_bytes(), None),
     }

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::UnixStream as StdStream;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -122,7 +123,7 @@ impl Inner {
 pub struct Gathered(Rc<RefCell<Inner>>);
 
 /// The half that the connection's owner keeps: flushes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Flusher(Rc<RefCell<Inner>>);
 
 #[expect(
@@ -148,6 +149,23 @@ impl Flusher {
     /// Writes what was gathered. Ready means that all of it is in the kernel's hands, or that nobody will ever read it.
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.borrow_mut().poll_drain(cx)
+    }
+
+    /// Says that nothing more comes, and waits until the peer has said so too. A socket that is closed with something unread breaks for its
+    /// peer, which may just be answering a GOAWAY.
+    pub async fn hang_up(self) {
+        let _ = self.0.borrow().socket.get_ref().shutdown(Shutdown::Write);
+        let mut unread = [0; ASK];
+        std::future::poll_fn(|cx| {
+            loop {
+                let mut buf = ReadBuf::new(&mut unread);
+                match ready!(self.0.borrow_mut().poll_read(cx, &mut buf)) {
+                    Ok(()) if !buf.filled().is_empty() => {}
+                    _ => return Poll::Ready(()),
+                }
+            }
+        })
+        .await;
     }
 
     /// The first bytes that the peer sent, at most 24.
