@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use prometheus::Registry;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::*;
 use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
