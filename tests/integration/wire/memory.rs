@@ -190,13 +190,14 @@ async fn descriptors_and_memory_return_to_where_they_were_when_connections_close
     };
     odd_calls(&stand, 1).await;
     let before = settled(None).await;
-    // The first cycles bring memory to its height; what they leave is kept by the allocator for the next.
+    // The first cycles bring memory to its height, on a busy machine not before the fourth or so; what they leave is kept by the allocator
+    // for the next.
     let mut resident = Vec::new();
-    for _ in 0..6 {
+    for _ in 0..10 {
         let most = cycle().await;
         assert!(most >= before.values().sum::<usize>() + 400, "200 connections are open on both sides: {most}");
         settled(Some(&before)).await;
         resident.push(stand.crihook().resident());
     }
-    assert!(resident[5] < resident[1] + GROWTH, "resident bytes after each 250 connections: {resident:?}");
+    assert!(resident[9] < resident[4] + GROWTH, "resident bytes after each 250 connections: {resident:?}");
 }
