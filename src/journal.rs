@@ -1,246 +1,185 @@
-//! The record of runs: what was to be done, each attempt with its output, and what became of it.
+//! The record of runs: what was promised, each attempt with its output, and what became of it. It outlives the process.
 //!
-//! The hooks' engine writes through [`Journal`], which never blocks it; `history`, `replay` and the status page read. [`MemoryJournal`]
-//! keeps the record for the life of the process, bounded by count and by bytes.
+//! ```text
+//!            Begin, intended                 Confirm                     Start            Attempt
+//!   a call ──────────────▶ intended ─────────────────▶ pending ─────────────▶ running ───────────▶ pending, or
+//!                             │  Retract: it never was     ▲                                          │ End
+//!                             ▼                            │ Begin                                    ▼
+//!                          (nothing)                 a call's own hooks                            ended
+//! ```
+//!
+//! Whoever runs hooks writes [`Entry`]s, which never blocks, and waits for [`Journal::recorded`] where something must not happen before
+//! they are safe: before a call is forwarded, before it is answered, before an attempt is made. What a process leaves behind when it
+//! dies comes back as [`Left`] to the one after it.
 
-mod memory;
+mod run;
+pub(crate) mod testing;
 
-pub use memory::MemoryJournal;
+pub use run::{AttemptRecord, AttemptResult, Filter, Run};
 
+use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use serde::{Serialize, Serializer};
+use crate::lifecycle::{Event, Outcome, Point};
 
-use crate::lifecycle::{Outcome, Point};
+/// A future that a trait object gives.
+pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Where runs are written down. Its methods return at once: whoever writes to a disk does it elsewhere.
+/// Where runs are written down. Nothing here fails: a journal that cannot keep its promises says so in its [`Health`] and goes on
+/// as well as it can.
 pub trait Journal: Send + Sync {
-    /// A run is to be: it was queued, or it begins.
-    fn begin(&self, run: NewRun);
+    /// Writes something down, after everything that was written before. Returns at once.
+    fn write(&self, entry: Entry);
 
-    /// Its first attempt has begun.
-    fn start(&self, id: &str, at: SystemTime);
-
-    /// One of its attempts is over.
-    fn attempt(&self, id: &str, attempt: AttemptRecord);
-
-    /// It is over. Said once for each run.
-    fn end(&self, id: &str, at: SystemTime, outcome: Outcome, reason: Option<&str>);
+    /// Waits until everything written so far is safe, or until that has taken longer than anybody should be kept waiting. While the
+    /// journal is degraded it waits for nothing.
+    fn recorded(&self) -> Boxed<'static, ()>;
 
     /// The runs that pass `filter`, the newest first.
-    fn runs(&self, filter: &Filter) -> Vec<Run>;
+    ///
+    /// # Errors
+    /// Says why they cannot be read.
+    fn runs(&self, filter: Filter) -> Boxed<'static, Result<Vec<Run>, String>>;
+
+    /// How it is.
+    fn health(&self) -> Health;
 }
 
-/// What is known of a run before it begins.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// Something to be written down.
+#[derive(Debug, Clone)]
+pub enum Entry {
+    /// A run is to be: at once, or if it is `intended`, once the call has succeeded that it follows.
+    Begin {
+        /// Whose, when and what.
+        run: Arc<NewRun>,
+        /// Whether its call is still to succeed.
+        intended: bool,
+    },
+    /// The call that an intended run follows has succeeded. `event` is what happened, with the ids that are known only now.
+    Confirm {
+        /// The run's id.
+        id: Arc<str>,
+        /// In place of the one that it was begun with; so is the subject.
+        event: Arc<Event>,
+    },
+    /// The call that an intended run follows has failed: the run never was.
+    Retract {
+        /// The run's id.
+        id: Arc<str>,
+    },
+    /// An attempt is about to be made.
+    Start {
+        /// The run's id.
+        id: Arc<str>,
+        /// The attempt's, counted from 1.
+        number: u32,
+        /// When.
+        at: SystemTime,
+    },
+    /// An attempt is over.
+    Attempt {
+        /// The run's id.
+        id: Arc<str>,
+        /// What came of it.
+        attempt: AttemptRecord,
+    },
+    /// A run is over. Said once for each run.
+    End {
+        /// The run's id.
+        id: Arc<str>,
+        /// When.
+        at: SystemTime,
+        /// What became of it.
+        outcome: Outcome,
+        /// Why, for people.
+        reason: Option<String>,
+    },
+    /// A subject is gone: which hooks have succeeded for it need not be remembered any more.
+    Forget {
+        /// As in [`NewRun::subject`].
+        subject: Arc<str>,
+    },
+}
+
+/// What is known of a run before it begins, and what it takes to deliver it again.
+#[derive(Debug, Clone)]
 pub struct NewRun {
-    /// Unique; what handlers get as `EVENT_ID`.
-    #[serde(serialize_with = "text")]
+    /// Unique; what handlers get as `EVENT_ID`. In the order of time.
     pub id: Arc<str>,
     /// The policy's name.
-    #[serde(serialize_with = "text")]
     pub policy: Arc<str>,
     /// The hook's name in it.
-    #[serde(serialize_with = "text")]
     pub hook: Arc<str>,
-    /// What happened.
-    #[serde(serialize_with = "point")]
-    pub point: Point,
     /// The handler, as policies spell it.
     pub handler: &'static str,
     /// The mode, as policies spell it.
     pub mode: &'static str,
-    /// Of the pod.
-    pub namespace: String,
-    /// The pod's name.
-    pub pod: String,
-    /// The container's name, at a container's points.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<String>,
-    /// The runtime's id of the container, once it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub container_id: Option<String>,
-    /// The runtime's id of the sandbox, once it has one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sandbox_id: Option<String>,
+    /// What happened.
+    pub event: Arc<Event>,
+    /// Whether it is not run again for its subject once it has succeeded.
+    pub once: bool,
+    /// The run that this one repeats because somebody asked for it.
+    pub replay_of: Option<Arc<str>>,
     /// When it was asked for.
-    #[serde(serialize_with = "instant")]
     pub created_at: SystemTime,
 }
 
-/// A run, as far as it has come.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Run {
+impl NewRun {
+    /// What it is remembered for: see [`Event::subject`].
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.event.subject()
+    }
+}
+
+/// What a process that died has left behind, and what it knew.
+#[derive(Debug, Default)]
+pub struct Left {
+    /// Runs that have not ended, the oldest first. They belong to this process now.
+    pub runs: Vec<LeftRun>,
+    /// What need not be run again.
+    pub done: Vec<Done>,
+}
+
+/// A run that was left behind.
+#[derive(Debug, Clone)]
+pub struct LeftRun {
     /// Whose, when and what.
-    #[serde(flatten)]
-    pub new: NewRun,
-    /// When its first attempt began.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_instant")]
-    pub started_at: Option<SystemTime>,
-    /// When it was over.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_instant")]
-    pub ended_at: Option<SystemTime>,
-    /// What became of it, when it is over.
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "maybe_outcome")]
-    pub outcome: Option<Outcome>,
-    /// Why, for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Those that are over, in order.
-    pub attempts: Vec<AttemptRecord>,
+    pub run: Arc<NewRun>,
+    /// Whether it is not known if the call that it follows has succeeded.
+    pub intended: bool,
+    /// The number of the last attempt that was begun; zero if none was.
+    pub started: u32,
+    /// How many attempts had a result of their own: these count against the policy's `attempts`.
+    pub failed: u32,
 }
 
-/// An attempt that is over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct AttemptRecord {
-    /// Counted from 1.
-    pub number: u32,
-    /// When it began.
-    #[serde(serialize_with = "instant")]
-    pub started_at: SystemTime,
-    /// How long it took; in documents, seconds with a fraction.
-    #[serde(serialize_with = "seconds")]
-    pub duration: Duration,
-    /// What came of it.
-    #[serde(serialize_with = "result")]
-    pub result: AttemptResult,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// Of a command.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exit_code: Option<i32>,
-    /// Of an HTTP answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub http_status: Option<u16>,
-    /// The end of it; what is not UTF-8 is replaced.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stdout: String,
-    /// The end of it; what is not UTF-8 is replaced.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub stderr: String,
-    /// The beginning of an answer's body; what is not UTF-8 is replaced.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub body: String,
+/// A hook that has succeeded for a subject that was not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Done {
+    /// The container or sandbox.
+    pub subject: Arc<str>,
+    /// At which point.
+    pub point: Point,
+    /// The policy's name.
+    pub policy: Arc<str>,
+    /// The hook's name.
+    pub hook: Arc<str>,
 }
 
-/// What came of an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum AttemptResult {
-    /// It did what it was to do.
-    Succeeded,
-    /// It did not.
-    Failed,
-    /// It was not over in time.
-    TimedOut,
-    /// Its server said no.
-    Rejected,
-    /// What it was for is gone.
-    Gone,
-    /// Nobody waited for it any more.
-    Cancelled,
-}
-
-impl AttemptResult {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Succeeded, Self::Failed, Self::TimedOut, Self::Rejected, Self::Gone, Self::Cancelled];
-
-    /// As labels and documents spell it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Rejected => "rejected",
-            Self::Gone => "gone",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-/// Which runs to read. What is `None` is not asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Filter {
-    /// That id alone.
-    pub id: Option<String>,
-    /// Of that policy.
-    pub policy: Option<String>,
-    /// Of hooks of that name.
-    pub hook: Option<String>,
-    /// At that point.
-    pub point: Option<Point>,
-    /// Of pods in that namespace.
-    pub namespace: Option<String>,
-    /// Of pods of that name.
-    pub pod: Option<String>,
-    /// Of containers of that name or id.
-    pub container: Option<String>,
-    /// That ended so.
-    pub outcome: Option<Outcome>,
-    /// Not more than these.
-    pub limit: usize,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        let (id, policy, hook, point, namespace, pod, container, outcome) = Default::default();
-        Self { id, policy, hook, point, namespace, pod, container, outcome, limit: usize::MAX }
-    }
-}
-
-impl Filter {
-    /// Whether `run` passes; the limit is not its matter.
-    #[must_use]
-    pub fn passes(&self, run: &Run) -> bool {
-        let new = &run.new;
-        let is = |wanted: &Option<String>, found: &str| wanted.as_ref().is_none_or(|wanted| wanted == found);
-        is(&self.id, &new.id)
-            && is(&self.policy, &new.policy)
-            && is(&self.hook, &new.hook)
-            && is(&self.namespace, &new.namespace)
-            && is(&self.pod, &new.pod)
-            && self.point.is_none_or(|point| point == new.point)
-            && self.outcome.is_none_or(|outcome| run.outcome == Some(outcome))
-            && self.container.as_ref().is_none_or(|wanted| {
-                new.container.as_ref() == Some(wanted) || new.container_id.as_ref() == Some(wanted)
-            })
-    }
-}
-
-fn text<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(text)
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
-fn point<S: Serializer>(point: &Point, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(point.name())
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
-fn result<S: Serializer>(result: &AttemptResult, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(result.name())
-}
-
-fn instant<S: Serializer>(at: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&humantime::format_rfc3339_micros(*at))
-}
-
-fn seconds<S: Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(duration.as_secs_f64())
-}
-
-#[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-fn maybe_instant<S: Serializer>(at: &Option<SystemTime>, to: S) -> Result<S::Ok, S::Error> {
-    at.map(humantime::format_rfc3339_micros).map(|at| at.to_string()).serialize(to)
-}
-
-#[expect(clippy::ref_option, clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference to the field")]
-fn maybe_outcome<S: Serializer>(outcome: &Option<Outcome>, to: S) -> Result<S::Ok, S::Error> {
-    outcome.map(Outcome::name).serialize(to)
+/// How a journal is, for readiness, metrics and `crihook status`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Its file.
+    pub path: PathBuf,
+    /// Why runs are not safe, and since when. `None`: all is well.
+    pub degraded: Option<(String, SystemTime)>,
+    /// Runs that it holds.
+    pub runs: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// Entries that are not safe yet.
+    pub unwritten: u64,
 }

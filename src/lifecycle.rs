@@ -143,7 +143,8 @@ impl FromStr for Point {
 }
 
 /// A pod as the runtime knows it: by its sandbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Pod {
     /// As in `kubectl -n NAMESPACE`.
     pub namespace: String,
@@ -164,7 +165,8 @@ pub struct Pod {
 }
 
 /// A container of a pod.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Container {
     /// The runtime's id; empty before there is one.
     pub id: String,

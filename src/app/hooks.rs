@@ -16,7 +16,8 @@ use crate::hooks::metrics::HookMetrics;
 use crate::hooks::policy::reload::{self, Health, Reloader};
 use crate::interposer::Interposer;
 use crate::inventory::Inventory;
-use crate::journal::{Filter, Journal, MemoryJournal};
+use crate::journal::testing::Recorded;
+use crate::journal::{Filter, Journal};
 use crate::runtime::Runtime;
 
 /// What hooks register before they run.
@@ -55,7 +56,7 @@ impl Hooks {
         let address: IpAddr = options.node_address.unwrap_or_else(default_node_address);
         let runtime = Arc::new(runtime.clone());
         let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
-        let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
+        let journal: Arc<dyn Journal> = Arc::new(Recorded::default());
         let engine = Engine::new(
             options,
             runtime.clone(),
@@ -96,7 +97,10 @@ impl Hooks {
     pub fn documents(&self) -> Documents {
         let journal = Arc::clone(&self.journal);
         Arc::new(move |path| match path {
-            "/v1/runs" => serde_json::to_vec(&journal.runs(&Filter::default())).ok(),
+            "/v1/runs" => {
+                let runs = tokio::runtime::Handle::current().block_on(journal.runs(Filter::default())).ok()?;
+                serde_json::to_vec(&runs).ok()
+            }
             _ => None,
         })
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::Means;
 use super::active::Bound;
 use crate::hooks::handler::Evidence;
-use crate::journal::{AttemptRecord, AttemptResult};
+use crate::journal::{AttemptRecord, AttemptResult, Entry};
 
 /// An attempt under way.
 pub(super) struct Attempting {
@@ -53,7 +53,7 @@ impl Attempting {
             stderr: text(&evidence.stderr),
             body: text(&evidence.body),
         };
-        self.means.journal.attempt(&self.run, attempt);
+        self.means.journal.write(Entry::Attempt { id: Arc::clone(&self.run), attempt });
     }
 }
 

@@ -27,7 +27,7 @@ use super::terms::Terms;
 use super::{Means, RunSeen};
 use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
 use crate::hooks::policy::{Action, Mode};
-use crate::journal::{AttemptResult, NewRun};
+use crate::journal::{AttemptResult, Entry, NewRun};
 use crate::lifecycle::{Address, Event, Outcome};
 
 /// Handlers keep to their deadline by themselves; one that has not after this long is dropped.
@@ -95,21 +95,18 @@ impl Run {
     pub(super) fn new(means: &Arc<Means>, bound: &Arc<Bound>, event: &Arc<Event>) -> Self {
         let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
         let hook = &bound.hook;
-        let known = |id: &str| (!id.is_empty()).then(|| id.to_owned());
-        means.journal.begin(NewRun {
+        let run = NewRun {
             id: Arc::clone(&id),
             policy: Arc::clone(&hook.policy),
             hook: Arc::clone(&hook.name),
-            point: event.point,
             handler: hook.action.name(),
             mode: hook.mode.name(),
-            namespace: event.pod.namespace.clone(),
-            pod: event.pod.name.clone(),
-            container: event.container.as_ref().map(|container| container.name.clone()),
-            container_id: event.container.as_ref().and_then(|container| known(&container.id)),
-            sandbox_id: known(&event.pod.sandbox_id),
+            event: Arc::clone(event),
+            once: true,
+            replay_of: None,
             created_at: SystemTime::now(),
-        });
+        };
+        means.journal.write(Entry::Begin { run: Arc::new(run), intended: false });
         means.metrics.queue().inc();
         let (bound, event, means) = (Arc::clone(bound), Arc::clone(event), Arc::clone(means));
         Self { bound, event, id, means, attempts: 0, began: None, ended: false }
@@ -186,9 +183,9 @@ impl Run {
     async fn attempt(&mut self, terms: &mut Terms) -> Result<(), Failure> {
         self.attempts += 1;
         let (now, hook) = (Instant::now(), &self.bound.hook);
-        if self.began.replace(self.began.unwrap_or(now)).is_none() {
-            self.means.journal.start(&self.id, SystemTime::now());
-        }
+        self.began.get_or_insert(now);
+        let start = Entry::Start { id: Arc::clone(&self.id), number: self.attempts, at: SystemTime::now() };
+        self.means.journal.write(start);
         let own = now.checked_add(hook.timeout).unwrap_or(now + FAR);
         let deadline = terms.deadline().map_or(own, |budget| budget.min(own));
         let own_time = deadline == own;
@@ -280,7 +277,12 @@ impl Run {
         let duration = self.began.map(|began| began.elapsed());
         self.means.metrics.queue().dec();
         self.bound.series.ended(outcome, duration);
-        self.means.journal.end(&self.id, SystemTime::now(), outcome, reason);
+        self.means.journal.write(Entry::End {
+            id: Arc::clone(&self.id),
+            at: SystemTime::now(),
+            outcome,
+            reason: ended.reason.clone(),
+        });
         let seen = RunSeen {
             id: Arc::clone(&self.id),
             hook: Arc::clone(&self.bound.hook),

@@ -21,7 +21,7 @@ use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
 use crate::hooks::matcher::Selector;
 use crate::hooks::policy::{Action, Policy, Retries, Webhook, WebhookUrl};
 use crate::hooks::{Boxed, ExecError, Executed};
-use crate::journal::{Filter, MemoryJournal};
+use crate::journal::testing::Recorded;
 use crate::lifecycle::{Address, Container, Pod};
 
 type Attempt = Boxed<'static, Result<Evidence, Failure>>;
@@ -172,7 +172,7 @@ impl Runtime for FakeRuntime {
 /// An engine with scripts by the names of hooks.
 struct Kit {
     engine: Arc<Engine>,
-    journal: Arc<MemoryJournal>,
+    journal: Arc<Recorded>,
     registry: Registry,
     drain: Drain,
     log: Arc<Log>,
@@ -198,7 +198,7 @@ impl Kit {
             })
             .unzip();
         let scripts: HashMap<Arc<str>, Script> = scripts.into_iter().collect();
-        let (journal, log) = (Arc::new(MemoryJournal::default()), Arc::new(Log::default()));
+        let (journal, log) = (Arc::new(Recorded::default()), Arc::new(Log::default()));
         let (registry, drain) = (Registry::new(), Drain::default());
         let metrics = HookMetrics::register(&registry).unwrap();
         let seen = Arc::clone(&log);
@@ -252,12 +252,11 @@ impl Kit {
 
     /// `hook outcome attempts reason`, the oldest first.
     fn runs(&self) -> Vec<String> {
-        let mut runs = self.journal.runs(&Filter::default());
-        runs.reverse();
+        let runs = self.journal.all();
         let line = |run: &crate::journal::Run| {
             let outcome = run.outcome.map_or("-", Outcome::name);
             let reason = run.reason.as_ref().map(|reason| format!(" {reason}")).unwrap_or_default();
-            format!("{} {outcome} {}{reason}", run.new.hook, run.attempts.len())
+            format!("{} {outcome} {}{reason}", run.hook, run.attempts.as_ref().map_or(0, Vec::len))
         };
         runs.iter().map(line).collect()
     }
@@ -265,7 +264,7 @@ impl Kit {
     /// Waits until nothing is queued or under way.
     async fn idle(&self) {
         let idle = async {
-            while self.journal.runs(&Filter::default()).iter().any(|run| run.outcome.is_none()) {
+            while self.journal.all().iter().any(|run| run.outcome.is_none()) {
                 tokio::time::sleep(millis(10)).await;
             }
             settle().await;

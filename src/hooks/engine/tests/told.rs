@@ -55,7 +55,7 @@ async fn a_failed_run_is_one_warning_with_whose_and_why_and_without_its_output()
     let told = ["policy", "hook", "point", "namespace", "pod", "container", "outcome", "reason"]
         .map(|key| fields[key].clone());
     assert_eq!(told, ["p", "a", "PreStopContainer", "team-a", "web-0", "main", "failed", "exit code 3"]);
-    assert_eq!(kit.journal.runs(&Filter::default())[1].attempts[2].stdout, "the password", "the journal has it");
+    assert_eq!(kit.journal.all()[0].attempts.as_ref().unwrap()[2].stdout, "the password", "the journal has it");
 }
 
 #[tokio::test(start_paused = true)]
