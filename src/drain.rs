@@ -11,6 +11,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 #[derive(Debug, Clone, Default)]
 pub struct Drain {
     draining: CancellationToken,
+    ending: CancellationToken,
     forced: CancellationToken,
     work: TaskTracker,
 }
@@ -28,6 +29,7 @@ impl Drain {
 
     /// Asks everything to finish. Saying it again changes nothing.
     pub fn start(&self) {
+        self.ending.cancel();
         self.draining.cancel();
         self.work.close();
     }
@@ -48,6 +50,12 @@ impl Drain {
     #[must_use]
     pub fn draining(&self) -> &CancellationToken {
         &self.draining
+    }
+
+    /// The signal that nobody goes on with what is left: a drain that is no handover to another process.
+    #[must_use]
+    pub fn ending(&self) -> &CancellationToken {
+        &self.ending
     }
 
     /// The signal to stop now.

@@ -22,12 +22,31 @@ pub trait Runtime: Send + Sync {
     fn container(&self, id: &str) -> Boxed<'_, Result<Option<Member>, String>>;
     /// The sandbox with this id, or the only one whose id begins so.
     fn sandbox(&self, id: &str) -> Boxed<'_, Result<Option<Pod>, String>>;
-    /// Whether the container runs now.
-    fn is_running(&self, container: &str) -> Boxed<'_, Result<bool, String>>;
+    /// What the container does now. `Ok(None)`: there is no such one.
+    fn state(&self, container: &str) -> Boxed<'_, Result<Option<State>, String>>;
+    /// Whether the sandbox is up. `Ok(None)`: there is no such one.
+    fn is_ready(&self, sandbox: &str) -> Boxed<'_, Result<Option<bool>, String>>;
+    /// The id of the sandbox that was made for this attempt at a pod, and whether it is up.
+    fn find_sandbox(&self, pod_uid: &str, attempt: u32) -> Boxed<'_, Result<Option<(String, bool)>, String>>;
+    /// The id of the container that was made for this attempt at a container of a pod.
+    fn find_container(&self, sandbox: &str, name: &str, attempt: u32) -> Boxed<'_, Result<Option<String>, String>>;
     /// The ids of the containers that run in a sandbox now.
     fn running_in(&self, sandbox: &str) -> Boxed<'_, Result<Vec<String>, String>>;
     /// Stops a container, with this grace, rounded up to seconds.
     fn stop(&self, container: &str, grace: Duration) -> Boxed<'_, Result<(), String>>;
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It was made, and not started.
+    Created,
+    /// It was started.
+    Running,
+    /// It has ended.
+    Exited,
+    /// The runtime does not know.
+    Unknown,
 }
 
 /// A container, and the sandbox it is in.

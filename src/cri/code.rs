@@ -36,6 +36,8 @@ impl Code {
     pub const CANCELED: Self = Self(1);
     /// No usable status was given.
     pub const UNKNOWN: Self = Self(2);
+    /// The deadline passed before it was done.
+    pub const DEADLINE_EXCEEDED: Self = Self(4);
     /// Not allowed.
     pub const PERMISSION_DENIED: Self = Self(7);
     /// Too much was asked.

@@ -7,71 +7,130 @@ use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::settle::is_doubtful;
 use super::{Interposer, Watched};
 use crate::cri::Code;
 use crate::cri::v1::{CreateContainerResponse, RunPodSandboxResponse};
-use crate::hooks::engine::Rejection;
+use crate::hooks::engine::{Bound, Fired, Promise, Rejection};
 use crate::inventory::Member;
 use crate::lifecycle::{Call, Container, DEFAULT_GRACE, LEAST_GRACE, Pod, Point};
 use crate::proxy::{Answer, Asked, Judged, Status, Witness};
 
-/// Waits for the runtime's answer to a call that was let pass.
+/// Waits for the runtime's answer to a call that was let pass. Dropped without one, it has somebody find out what became of the call, if anything
+/// depends on that.
 pub(super) struct Afterwards {
     interposer: Interposer,
     watched: Watched,
+    promise: Option<Promise>,
 }
 
 impl Afterwards {
-    pub fn new(interposer: Interposer, watched: Watched) -> Self {
-        Self { interposer, watched }
+    pub fn new(interposer: Interposer, watched: Watched, mut promise: Option<Promise>) -> Self {
+        if let Some(promise) = &mut promise {
+            promise.hold();
+        }
+        Self { interposer, watched, promise }
     }
 
     async fn judge(mut self, answer: Answer) -> Judged {
         if answer.code != Code::OK {
+            if !is_doubtful(answer.code)
+                && let Some(promise) = self.promise.take()
+            {
+                promise.broken();
+            }
             return Judged { replaced: None, waited: Duration::ZERO };
         }
-        self.learn(&answer);
-        let point = Point::post(self.watched.kind);
-        let event = self.watched.subject.event(point, None);
-        let subject = event.subject();
+        let made = made(self.watched.kind, &answer);
+        let (interposer, watched, promise) = (self.interposer.clone(), self.watched.clone(), self.promise.take());
+        drop(self);
+        let hooks = watched.plan(Point::post(watched.kind));
         let began = Instant::now();
-        let fired = self.interposer.0.engine.fire(event, self.watched.plan(point), self.watched.limits()).await;
-        let replaced = match fired.verdict {
-            Err(rejection) if point == Point::POST_START => Some(self.undo_start(rejection).await),
+        let (fired, replaced) = interposer.succeeded(watched, made, promise, hooks).await;
+        let waited = if fired.ran { began.elapsed() } else { Duration::ZERO };
+        // What was promised is on its way before the client may believe that all is done.
+        if fired.queued {
+            interposer.0.engine.recorded().await;
+        }
+        Judged { replaced, waited }
+    }
+}
+
+impl Drop for Afterwards {
+    fn drop(&mut self) {
+        if let Some(promise) = self.promise.take() {
+            let hooks = self.watched.plan(Point::post(self.watched.kind));
+            self.interposer.settle(promise, self.watched.clone(), hooks);
+        }
+    }
+}
+
+impl Witness for Afterwards {
+    fn after(self: Box<Self>, answer: Answer) -> Asked<Judged> {
+        let handle = self.interposer.0.handle.clone();
+        let judging = AbortOnDropHandle::new(handle.spawn(self.judge(answer)));
+        Box::pin(async move {
+            // It fails if it panicked, which the log has told, or when crihook ends.
+            judging.await.unwrap_or(Judged { replaced: None, waited: Duration::ZERO })
+        })
+    }
+}
+
+/// The id of what the call has made.
+fn made(kind: Call, answer: &Answer) -> Option<String> {
+    match kind {
+        Call::RunPodSandbox => Some(RunPodSandboxResponse::decode(&*answer.message).ok()?.pod_sandbox_id),
+        Call::CreateContainer => Some(CreateContainerResponse::decode(&*answer.message).ok()?.container_id),
+        _ => None,
+    }
+}
+
+impl Interposer {
+    /// The runtime has done what it was asked, and `made` what has this id: fires the hooks after that. Gives what the client is told
+    /// in place of the runtime's answer, if it is.
+    pub(super) async fn succeeded(
+        &self,
+        mut watched: Watched,
+        made: Option<String>,
+        promise: Option<Promise>,
+        hooks: Vec<Arc<Bound>>,
+    ) -> (Fired, Option<Status>) {
+        let unmade = watched.subject.event(Point::pre(watched.kind), None).subject();
+        if let Some(id) = made {
+            self.learn(&mut watched, id);
+        }
+        let point = Point::post(watched.kind);
+        let event = watched.subject.event(point, None);
+        let subject = event.subject();
+        let mut fired = self.0.engine.follow(promise, event, hooks, watched.limits()).await;
+        let verdict = std::mem::replace(&mut fired.verdict, Ok(()));
+        let replaced = match verdict {
+            Err(rejection) if point == Point::POST_START => Some(self.undo_start(&watched, rejection).await),
             _ => None,
         };
-        self.forget(&subject);
-        Judged { replaced, waited: if fired.ran { began.elapsed() } else { Duration::ZERO } }
+        self.forget(watched.kind, &subject, &unmade);
+        (fired, replaced)
     }
 
     /// What was made has an id now.
-    fn learn(&mut self, answer: &Answer) {
-        let engine = &self.interposer.0.engine;
-        let subject = &mut self.watched.subject;
-        match self.watched.kind {
-            Call::RunPodSandbox => {
-                let Ok(made) = RunPodSandboxResponse::decode(&*answer.message) else { return };
-                engine.forget(&subject.event(Point::pre(Call::RunPodSandbox), None).subject());
-                subject.pod = Arc::new(Pod { sandbox_id: made.pod_sandbox_id, ..Pod::clone(&subject.pod) });
-                self.interposer.0.inventory.learn_pod(&subject.pod);
-            }
-            Call::CreateContainer => {
-                let Ok(made) = CreateContainerResponse::decode(&*answer.message) else { return };
-                engine.forget(&subject.event(Point::pre(Call::CreateContainer), None).subject());
-                let Some(container) = &subject.container else { return };
-                let container = Arc::new(Container { id: made.container_id, ..Container::clone(container) });
-                let sandbox_id = subject.pod.sandbox_id.clone();
-                self.interposer.0.inventory.learn_container(Member { container: Arc::clone(&container), sandbox_id });
-                subject.container = Some(container);
-            }
-            _ => {}
+    fn learn(&self, watched: &mut Watched, id: String) {
+        let subject = &mut watched.subject;
+        if watched.kind == Call::RunPodSandbox {
+            subject.pod = Arc::new(Pod { sandbox_id: id, ..Pod::clone(&subject.pod) });
+            self.0.inventory.learn_pod(&subject.pod);
+        } else if let Some(container) = &subject.container {
+            let container = Arc::new(Container { id, ..Container::clone(container) });
+            let sandbox_id = subject.pod.sandbox_id.clone();
+            self.0.inventory.learn_container(Member { container: Arc::clone(&container), sandbox_id });
+            subject.container = Some(container);
         }
     }
 
-    /// What is gone needs no memory.
-    fn forget(&self, subject: &str) {
-        let inner = &self.interposer.0;
-        match self.watched.kind {
+    /// What is gone needs no memory, nor does what was `unmade` and has another name now.
+    fn forget(&self, kind: Call, subject: &str, unmade: &str) {
+        let inner = &self.0;
+        match kind {
+            Call::RunPodSandbox | Call::CreateContainer if subject != unmade => inner.engine.forget(unmade),
             Call::RemoveContainer => {
                 inner.inventory.forget_container(subject);
                 inner.graces.forget(subject);
@@ -89,8 +148,8 @@ impl Afterwards {
     }
 
     /// A blocking `PostStart` that must not fail has failed: the container is stopped, whether or not the client still waits for that.
-    async fn undo_start(&self, rejection: Rejection) -> Status {
-        let (interposer, watched) = (self.interposer.clone(), self.watched.clone());
+    pub(super) async fn undo_start(&self, watched: &Watched, rejection: Rejection) -> Status {
+        let (interposer, watched) = (self.clone(), watched.clone());
         let guard = interposer.0.drain.guard();
         let undoing = tokio::spawn(async move {
             let stopped = tokio::select! {
@@ -123,15 +182,4 @@ async fn stop_started(interposer: &Interposer, watched: &Watched) -> Result<(), 
     interposer.pre_stop(subject, plan, grace, *deadline).await;
     let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
     interposer.0.inventory.runtime().stop(&container.id, left).await
-}
-
-impl Witness for Afterwards {
-    fn after(self: Box<Self>, answer: Answer) -> Asked<Judged> {
-        let handle = self.interposer.0.handle.clone();
-        let judging = AbortOnDropHandle::new(handle.spawn(self.judge(answer)));
-        Box::pin(async move {
-            // It fails if it panicked, which the log has told, or when crihook ends.
-            judging.await.unwrap_or(Judged { replaced: None, waited: Duration::ZERO })
-        })
-    }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   before: decode ─▶ who is it? ─▶ plan ─▶ hooks before the call ─▶ pass on (patched, for a stop), or refuse
 //!   after:  what did the runtime say? ─▶ learn or forget ─▶ hooks after it ─▶ the runtime's answer, or another
+//!   else:   nobody heard what it said ─▶ ask until it is known ─▶ as after it
 //! ```
 //!
 //! The data path asks ([`Interceptor`]) and goes on with other calls; all of the work is done on the other runtime. One set of policies
@@ -10,7 +11,9 @@
 //! away, and what is not understood is the runtime's to judge.
 
 mod after;
+mod recover;
 mod request;
+mod settle;
 mod stop;
 mod watched;
 
@@ -25,7 +28,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::cri::Method;
 use crate::drain::Drain;
-use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Repeat};
+use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Promise, Repeat};
 use crate::hooks::policy::PolicySet;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Call, Container, Event, Pod, Point};
@@ -111,6 +114,7 @@ impl Interposer {
         let deadline = call.deadline.map(|at| Instant::from_std(at.checked_sub(self.0.reserve).unwrap_or(call.seen)));
         let watched = Watched { kind, active, subject, deadline };
 
+        let promise = self.promise(&watched);
         let began = Instant::now();
         let (fired, patched) = self.hooks_before(&watched, &request, &call.message).await;
         let waited = if fired.ran { began.elapsed() } else { Duration::ZERO };
@@ -118,8 +122,19 @@ impl Interposer {
             let refused = Status::failed_precondition(format!("{} refused by {rejection}", kind.name()));
             return verdict(Decision::Refuse(refused), waited);
         }
-        let witness = Some(Box::new(Afterwards::new(self, watched)) as _);
+        // What is to follow the call is safe before the runtime hears of the call.
+        if fired.queued || promise.is_some() {
+            self.0.engine.recorded().await;
+        }
+        let witness = Some(Box::new(Afterwards::new(self, watched, promise)) as _);
         verdict(Decision::Pass { patched, witness }, waited)
+    }
+
+    /// Writes down what is to follow the call if it succeeds.
+    fn promise(&self, watched: &Watched) -> Option<Promise> {
+        let point = Point::post(watched.kind);
+        let event = watched.subject.event(point, None);
+        self.0.engine.promise(&event, &watched.plan(point), watched.limits().repeat)
     }
 
     /// Everything that runs before the runtime hears of the call, and what it hears in place of the original.

@@ -15,6 +15,7 @@ use super::{Interposer, Subject, Watched};
 use crate::cri::patched;
 use crate::cri::v1::StopContainerRequest;
 use crate::hooks::engine::{Bound, Fired, Limits, Repeat};
+use crate::inventory::State;
 use crate::lifecycle::{Call, LEAST_GRACE, Point};
 
 /// Containers whose grace is remembered at most.
@@ -29,17 +30,18 @@ impl Graces {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The container was told to stop now.
-    fn record(&self, container: &str, grace: Duration) {
+    /// The container was told to stop so long `ago`.
+    pub fn record(&self, container: &str, ago: Duration, grace: Duration) {
         let mut all = self.all();
         if all.len() >= CAP {
             all.clear();
         }
-        all.insert(container.to_owned(), (Instant::now(), grace));
+        let now = Instant::now();
+        all.insert(container.to_owned(), (now.checked_sub(ago).unwrap_or(now), grace));
     }
 
     /// What is left of it; [`LEAST_GRACE`] if nothing is, or if it was never told. `None` if it was given none at all.
-    fn left(&self, container: &str) -> Option<Duration> {
+    pub fn left(&self, container: &str) -> Option<Duration> {
         let told = self.all().get(container).copied();
         let Some((at, grace)) = told else { return Some(LEAST_GRACE) };
         let left = grace.saturating_sub(at.elapsed());
@@ -69,7 +71,7 @@ impl Interposer {
         let began = Instant::now();
         let asked = Duration::from_secs(u64::try_from(request.timeout).unwrap_or(0));
         let Some(container) = &watched.subject.container else { return (Fired::default(), None) };
-        self.0.graces.record(&container.id, asked);
+        self.0.graces.record(&container.id, Duration::ZERO, asked);
         self.abandon_post_start(&watched.subject);
         if asked.is_zero() {
             return (Fired::default(), None);
@@ -89,9 +91,9 @@ impl Interposer {
     pub(super) async fn pre_stop_plan(&self, watched: &Watched, subject: &Subject, unsure: bool) -> Vec<Arc<Bound>> {
         let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
         let Some(container) = subject.container.as_ref().filter(|_| !plan.is_empty()) else { return Vec::new() };
-        match self.0.inventory.runtime().is_running(&container.id).await {
-            Ok(true) => plan,
-            Ok(false) => Vec::new(),
+        match self.0.inventory.runtime().state(&container.id).await {
+            Ok(Some(State::Running)) => plan,
+            Ok(_) => Vec::new(),
             Err(why) => {
                 // If it does not run, hooks find out; all of it is bounded by the grace.
                 tracing::warn!(
@@ -183,12 +185,12 @@ mod tests {
     async fn what_is_left_of_a_grace_shrinks_and_is_never_nothing() {
         let graces = Graces::default();
         assert_eq!(graces.left("c"), Some(LEAST_GRACE), "never told to stop");
-        graces.record("c", Duration::from_secs(30));
-        tokio::time::advance(Duration::from_secs(12)).await;
+        graces.record("c", Duration::from_secs(3), Duration::from_secs(30));
+        tokio::time::advance(Duration::from_secs(9)).await;
         assert_eq!(graces.left("c"), Some(Duration::from_secs(18)));
         tokio::time::advance(Duration::from_secs(20)).await;
         assert_eq!(graces.left("c"), Some(LEAST_GRACE));
-        graces.record("c", Duration::ZERO);
+        graces.record("c", Duration::ZERO, Duration::ZERO);
         assert_eq!(graces.left("c"), None, "told to stop at once");
     }
 }

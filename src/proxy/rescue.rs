@@ -16,7 +16,7 @@ pub struct Status {
     /// The gRPC code.
     pub code: Code,
     /// Without the `crihook: ` that is put before it.
-    message: String,
+    pub message: String,
 }
 
 /// How a call ends that the runtime did not end properly.

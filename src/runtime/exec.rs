@@ -10,7 +10,7 @@ use super::Runtime;
 use super::identity::within;
 use crate::cri::v1::ExecSyncRequest;
 use crate::hooks::{self, Boxed, ExecError, Executed};
-use crate::inventory;
+use crate::inventory::{self, State};
 use crate::lifecycle::Address;
 
 /// What the runtime may take beyond a command's own limit, as the kubelet has it.
@@ -60,9 +60,9 @@ impl Runtime {
     async fn killed_with(&self, container: &str) -> bool {
         let settled = Instant::now() + SETTLING;
         loop {
-            match inventory::Runtime::is_running(self, container).await {
-                Ok(true) if Instant::now() < settled => sleep(PAUSE).await,
-                answer => return answer == Ok(false),
+            match inventory::Runtime::state(self, container).await {
+                Ok(Some(State::Running)) if Instant::now() < settled => sleep(PAUSE).await,
+                answer => return answer.is_ok_and(|state| state != Some(State::Running)),
             }
         }
     }

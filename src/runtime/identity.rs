@@ -7,10 +7,11 @@ use tonic::{Code, Request, Status};
 
 use super::Runtime;
 use crate::cri::v1::{
-    ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest, NamespaceMode,
-    PodSandboxStatus, PodSandboxStatusRequest, StopContainerRequest,
+    self, ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest,
+    ListPodSandboxRequest, NamespaceMode, PodSandbox, PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest,
+    StopContainerRequest,
 };
-use crate::inventory::{self, Boxed, Member};
+use crate::inventory::{self, Boxed, Member, State};
 use crate::lifecycle::{Address, Container, Pod};
 
 /// How long the runtime may take to say what it knows. A call of the kubelet's waits for it, and would wait for the same runtime anyway.
@@ -108,16 +109,57 @@ impl inventory::Runtime for Runtime {
         Box::pin(async move { self.pod(&id).await })
     }
 
-    fn is_running(&self, container: &str) -> Boxed<'_, Result<bool, String>> {
+    fn state(&self, container: &str) -> Boxed<'_, Result<Option<State>, String>> {
         let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
         Box::pin(async move {
             match self.client.clone().container_status(within(LIMIT, request)).await {
-                Ok(answer) => {
-                    Ok(answer.into_inner().status.is_some_and(|s| s.state() == ContainerState::ContainerRunning))
-                }
-                Err(status) if status.code() == Code::NotFound => Ok(false),
+                Ok(answer) => Ok(answer.into_inner().status.map(|status| match status.state() {
+                    ContainerState::ContainerCreated => State::Created,
+                    ContainerState::ContainerRunning => State::Running,
+                    ContainerState::ContainerExited => State::Exited,
+                    ContainerState::ContainerUnknown => State::Unknown,
+                })),
+                Err(status) if status.code() == Code::NotFound => Ok(None),
                 Err(status) => Err(told("ContainerStatus", &status)),
             }
+        })
+    }
+
+    fn is_ready(&self, sandbox: &str) -> Boxed<'_, Result<Option<bool>, String>> {
+        let sandbox = sandbox.to_owned();
+        Box::pin(async move {
+            let status = self.sandbox_status(&sandbox).await?;
+            Ok(status.map(|status| status.state() == PodSandboxState::SandboxReady))
+        })
+    }
+
+    fn find_sandbox(&self, pod_uid: &str, attempt: u32) -> Boxed<'_, Result<Option<(String, bool)>, String>> {
+        let pod_uid = pod_uid.to_owned();
+        Box::pin(async move {
+            let request = within(LIMIT, ListPodSandboxRequest { filter: None });
+            let answer = self.client.clone().list_pod_sandbox(request).await;
+            let list = answer.map_err(|status| told("ListPodSandbox", &status))?.into_inner().items;
+            let is_it = |sandbox: &PodSandbox| {
+                let metadata = sandbox.metadata.as_ref();
+                metadata.is_some_and(|metadata| metadata.uid == pod_uid && metadata.attempt == attempt)
+            };
+            let found = list.into_iter().find(is_it);
+            Ok(found.map(|found| (found.id.clone(), found.state() == PodSandboxState::SandboxReady)))
+        })
+    }
+
+    fn find_container(&self, sandbox: &str, name: &str, attempt: u32) -> Boxed<'_, Result<Option<String>, String>> {
+        let filter = ContainerFilter { pod_sandbox_id: sandbox.to_owned(), ..ContainerFilter::default() };
+        let name = name.to_owned();
+        Box::pin(async move {
+            let request = within(LIMIT, ListContainersRequest { filter: Some(filter) });
+            let answer = self.client.clone().list_containers(request).await;
+            let list = answer.map_err(|status| told("ListContainers", &status))?.into_inner().containers;
+            let is_it = |container: &v1::Container| {
+                let metadata = container.metadata.as_ref();
+                metadata.is_some_and(|metadata| metadata.name == name && metadata.attempt == attempt)
+            };
+            Ok(list.into_iter().find(is_it).map(|found| found.id))
         })
     }
 

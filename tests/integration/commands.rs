@@ -96,8 +96,15 @@ impl Case {
         };
         let handler = workshop.build(&hook).unwrap();
         let deadline = Instant::now() + self.limit;
-        let delivery =
-            Delivery { event_id: "event-1".into(), event: Arc::new(event), hook, attempt: 2, deadline, address: None };
+        let delivery = Delivery {
+            event_id: "event-1".into(),
+            event: Arc::new(event),
+            hook,
+            attempt: 2,
+            deadline,
+            replay_of: None,
+            address: None,
+        };
         handler.attempt(delivery).await
     }
 

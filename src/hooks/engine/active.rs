@@ -83,6 +83,13 @@ impl Active {
         runs.cloned().collect()
     }
 
+    /// The hook of that name.
+    #[must_use]
+    pub fn find(&self, policy: &str, hook: &str, point: Point) -> Option<Arc<Bound>> {
+        let hooks = self.points[point.index()].iter().flat_map(|(_, hooks)| hooks);
+        hooks.into_iter().find(|bound| *bound.hook.policy == *policy && *bound.hook.name == *hook).cloned()
+    }
+
     /// What it was made from.
     #[must_use]
     pub fn set(&self) -> &PolicySet {

@@ -27,6 +27,8 @@ pub enum Repeat {
 pub struct Fired {
     /// Whether the call waited for a blocking run, be it another call's.
     pub ran: bool,
+    /// Whether a background run was queued, which should be safe before anybody goes on.
+    pub queued: bool,
     /// Whether the call may go on.
     pub verdict: Result<(), Rejection>,
 }
@@ -34,7 +36,7 @@ pub struct Fired {
 /// Nothing was fired.
 impl Default for Fired {
     fn default() -> Self {
-        Self { ran: false, verdict: Ok(()) }
+        Self { ran: false, queued: false, verdict: Ok(()) }
     }
 }
 

@@ -1,19 +1,17 @@
 //! Background runs: one lane a subject, which works on them one at a time and in order, and is no more when it is empty.
 //!
-//! A drain does not wait for a lane's waiting: only the attempt under way goes on, and what is queued is abandoned at once.
+//! The end does not wait for a lane's waiting: only the attempt under way goes on, and what is queued is left to the next process.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::active::Bound;
-use super::run::{ENDING, Ended, FAR, Run};
+use super::run::{Left, Run};
 use super::subjects::{Put, Queued};
 use super::terms::{Stop, Terms};
 use super::{Book, Engine};
-use crate::lifecycle::{Event, Outcome, Point};
+use crate::lifecycle::{Outcome, Point};
 
 /// A run that waits for its turn.
 pub(super) struct Waiting {
@@ -22,28 +20,20 @@ pub(super) struct Waiting {
 }
 
 impl Engine {
-    /// Queues a run of `bound`; the lane is `Put::First` if it needs a worker. Its record is made whatever becomes of it.
-    pub(super) fn queue(
-        &self,
-        book: &mut Book,
-        subject: &str,
-        bound: &Arc<Bound>,
-        event: &Arc<Event>,
-        once: bool,
-    ) -> Put {
-        let run = Run::new(&self.means, bound, event);
-        if self.means.drain.is_draining() {
-            run.end(&Ended::new(Outcome::Abandoned, ENDING));
+    /// Queues a run; the lane is `Put::First` if it needs a worker. Its record is made whatever becomes of it. Once crihook is ending, it
+    /// is left to the next process.
+    pub(super) fn queue(&self, book: &mut Book, subject: &str, mut run: Run, once: bool) -> Put {
+        if self.means.drain.ending().is_cancelled() {
+            run.leave();
             return Put::Full;
         }
-        let age = SystemTime::now().duration_since(event.at).unwrap_or_default();
-        let left = self.means.max_age.saturating_sub(age).min(FAR);
-        let expiry = Instant::now() + left;
-        let (key, point) = (bound.key.clone(), event.point);
+        let expiry = Instant::now() + self.means.time_left(&run.event);
+        let (key, point) = (run.bound.key.clone(), run.event.point);
         let (put, back) = book.put(subject, Queued { point, key, once, run: Waiting { run, expiry } });
         if let Some(Queued { run, .. }) = back {
-            warn!(policy = %bound.hook.policy, hook = %bound.hook.name, "the queue of background runs is full");
-            run.run.end(&Ended::new(Outcome::Abandoned, "queue full"));
+            let hook = &run.run.bound.hook;
+            warn!(policy = %hook.policy, hook = %hook.name, "the queue of background runs is full");
+            run.run.abandon("queue full");
         }
         put
     }
@@ -57,36 +47,43 @@ impl Engine {
             let Some(Queued { point, key, once, run: Waiting { run, expiry } }) =
                 self.book().take(&subject, Arc::clone(&stop))
             else {
+                self.forget_if_gone(&subject);
                 return;
             };
-            let draining = drain.draining().clone();
+            let ending = drain.ending().clone();
             let max_age = self.means.max_age;
             let mut swept = false;
             let ended = {
-                let run = run.perform(Terms::Background { stop, draining: draining.clone(), expiry, max_age });
+                let run = run.perform(Terms::Background { stop, ending: ending.clone(), expiry, max_age });
                 tokio::pin!(run);
                 loop {
                     tokio::select! {
                         biased;
-                        () = drain.forced().cancelled() => break None,
-                        () = draining.cancelled(), if !swept => {
+                        () = drain.forced().cancelled() => break Err(Left),
+                        () = ending.cancelled(), if !swept => {
                             swept = true;
-                            self.give_up(&subject, None, ENDING);
+                            self.leave(&subject);
                         }
-                        ended = &mut run => break Some(ended),
+                        ended = &mut run => break ended,
                     }
                 }
             };
-            let succeeded = ended.is_some_and(|ended| ended.outcome == Outcome::Succeeded);
+            let succeeded = ended.is_ok_and(|ended| ended.outcome == Outcome::Succeeded);
             self.book().ended(&subject, point, key, once, succeeded);
         }
     }
 
-    /// Ends what is queued for `subject`, at `point` or at all points.
-    pub(super) fn give_up(&self, subject: &str, point: Option<Point>, reason: &str) {
-        let taken = self.book().take_queued(subject, point);
+    /// What is queued for `subject` at `point` makes no sense any more.
+    pub(super) fn give_up(&self, subject: &str, point: Point, reason: &str) {
+        let taken = self.book().take_queued(subject, Some(point));
         for queued in taken {
-            queued.run.run.end(&Ended::new(Outcome::Abandoned, reason));
+            queued.run.run.abandon(reason);
         }
+    }
+
+    /// What is queued for `subject` is the next process's.
+    fn leave(&self, subject: &str) {
+        // Dropped, they are left.
+        let _left = self.book().take_queued(subject, None);
     }
 }

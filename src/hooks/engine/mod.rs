@@ -11,15 +11,19 @@
 //! - A hook that has succeeded for a subject at a point is not run again, until the subject is forgotten.
 //! - A blocking run never waits for a background one: not for its turn, nor for a slot.
 //! - A hook whose server hangs never takes all slots, and an endpoint that keeps failing is left alone but for a probe.
-//! - Each run is recorded once: in the journal, in the metrics, in the log, and to whoever observes.
-//! - Everything that waits is bounded in number, and ends with the drain.
+//! - What is to follow a call is written down before the runtime hears of the call (`promise`), and an attempt before it is made. So whatever
+//!   dies in between, the next process knows what is to be done (`adopt`), and delivers it under the same id.
+//! - How a run ends is recorded once: in the journal, in the metrics, in the log, and to whoever observes.
+//! - Everything that waits is bounded in number.
 //!
 //! Its methods are called inside a tokio runtime with time.
 
 mod active;
+mod adopt;
 mod breaker;
 mod call;
 mod lane;
+mod promise;
 mod record;
 mod retry;
 mod run;
@@ -31,11 +35,13 @@ mod terms;
 mod tests;
 
 pub use active::{Active, Bound, OPT_OUT};
+pub use adopt::Open;
 pub use call::{Fired, Limits, Rejection, Repeat};
+pub use promise::Promise;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
@@ -45,13 +51,14 @@ use crate::hooks::handler::Handler;
 use crate::hooks::metrics::HookMetrics;
 use crate::hooks::policy::{FailurePolicy, Hook, Mode, PolicySet};
 use crate::hooks::{Options, Runtime};
-use crate::journal::Journal;
+use crate::journal::{Entry, Journal};
 use crate::lifecycle::{Event, Outcome, Point};
 
 use active::Unbuilt;
 use breaker::Breaker;
 use lane::Waiting;
-use run::{ENDING, Run};
+use record::Begun;
+use run::{ENDING, FAR, Run};
 use session::{Caller, Session, Verdict};
 use slots::Slots;
 use subjects::{Put, Subjects};
@@ -66,7 +73,7 @@ const MAX_SUBJECTS: usize = 20_000;
 type Build = dyn Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync;
 
 /// What is remembered of each subject.
-type Book = Subjects<Arc<Session>, Waiting, Arc<Stop>>;
+type Book = Subjects<Arc<Session>, Waiting, Arc<Stop>, Run>;
 
 /// Runs hooks. See the module.
 pub struct Engine {
@@ -116,6 +123,9 @@ pub struct RunSeen {
     /// From the beginning of the first attempt to the end; zero if there was none.
     pub duration: Duration,
 }
+
+/// A hook, and the run of it that has begun already.
+type Ready = (Arc<Bound>, Option<Run>);
 
 /// How a fire goes on.
 enum Entered {
@@ -205,20 +215,35 @@ impl Engine {
     /// Queues the background hooks among `hooks` and runs the blocking ones, all in order, until one with
     /// `failurePolicy: Fail` fails. Dropping the future means that its call is gone.
     pub async fn fire(self: &Arc<Self>, event: Event, hooks: Vec<Arc<Bound>>, limits: Limits) -> Fired {
-        if hooks.is_empty() {
-            return Fired::default();
-        }
+        self.fire_with(HashMap::new(), event, hooks, limits).await
+    }
+
+    /// As [`Engine::fire`], with runs that have begun already.
+    async fn fire_with(
+        self: &Arc<Self>,
+        mut ready: HashMap<HookKey, Run>,
+        event: Event,
+        hooks: Vec<Arc<Bound>>,
+        limits: Limits,
+    ) -> Fired {
         let event = Arc::new(event);
         let subject: Arc<str> = event.subject().into();
-        let caller = loop {
-            match self.enter(&event, &subject, &hooks, limits) {
-                Entered::Free => return Fired::default(),
-                Entered::Waits(caller) => break caller,
+        let mut queued = false;
+        let entered = loop {
+            if hooks.is_empty() {
+                break Entered::Free;
+            }
+            match self.enter(&event, &subject, &hooks, limits, &mut ready, &mut queued) {
                 Entered::Later(session) => session.ended().cancelled().await,
+                entered => break entered,
             }
         };
+        for run in std::mem::take(&mut ready).into_values() {
+            run.retract("another run has taken its place");
+        }
+        let Entered::Waits(caller) = entered else { return Fired { queued, ..Fired::default() } };
         let verdict = caller.verdict().await.unwrap_or_else(|| cut_short(&hooks));
-        Fired { ran: true, verdict }
+        Fired { ran: true, queued, verdict }
     }
 
     fn enter(
@@ -227,6 +252,8 @@ impl Engine {
         subject: &Arc<str>,
         hooks: &[Arc<Bound>],
         limits: Limits,
+        ready: &mut HashMap<HookKey, Run>,
+        queued: &mut bool,
     ) -> Entered {
         let (point, once) = (event.point, limits.repeat == Repeat::Once);
         let mut book = self.book();
@@ -242,12 +269,21 @@ impl Engine {
                 continue;
             }
             match bound.hook.mode {
-                Mode::Blocking => blocking.push(Arc::clone(bound)),
                 Mode::Background if once && book.is_pending(subject, point, &bound.key) => {}
-                Mode::Background => {
-                    if self.queue(&mut book, subject, bound, event, once) == Put::First {
-                        tokio::spawn(Arc::clone(self).work(Arc::clone(subject)));
+                mode => {
+                    let begun = ready.remove(&bound.key).map(|mut run| {
+                        run.confirm(event);
+                        run
+                    });
+                    let run = begun.or_else(|| book.take_left(subject, point, &bound.key));
+                    if mode == Mode::Blocking {
+                        blocking.push((Arc::clone(bound), run));
+                        continue;
                     }
+                    let begun = Begun { once, ..Begun::default() };
+                    let run = run.unwrap_or_else(|| Run::begin(&self.means, bound, event, begun));
+                    *queued = true;
+                    self.start(&mut book, subject, run, once);
                 }
             }
         }
@@ -269,7 +305,7 @@ impl Engine {
         session: Arc<Session>,
         event: Arc<Event>,
         subject: Arc<str>,
-        hooks: Vec<Arc<Bound>>,
+        hooks: Vec<Ready>,
         once: bool,
     ) {
         let seat =
@@ -279,7 +315,7 @@ impl Engine {
             biased;
             () = session.gone().cancelled() => None,
             () = self.means.drain.forced().cancelled() => None,
-            verdict = self.sequence(&session, &event, &subject, &hooks, once) => Some(verdict),
+            verdict = self.sequence(&session, &event, &subject, hooks, once) => Some(verdict),
         };
         // First nobody can join it any more, then those who wait are told: one of them may fire again.
         seat.clear();
@@ -294,29 +330,52 @@ impl Engine {
         session: &Session,
         event: &Arc<Event>,
         subject: &str,
-        hooks: &[Arc<Bound>],
+        hooks: Vec<Ready>,
         once: bool,
     ) -> Verdict {
-        for bound in hooks {
-            let ended = Run::new(&self.means, bound, event).perform(Terms::Blocking(session.budget())).await;
+        let mut hooks = hooks.into_iter();
+        while let Some((bound, run)) = hooks.next() {
+            let begun = Begun { once, ..Begun::default() };
+            let run = run.unwrap_or_else(|| Run::begin(&self.means, &bound, event, begun));
+            let Ok(ended) = run.perform(Terms::Blocking(session.budget())).await else { continue };
             if ended.outcome == Outcome::Succeeded {
                 if once {
                     self.book().done(subject, event.point, bound.key.clone());
                 }
             } else if bound.hook.failure_policy == FailurePolicy::Fail {
-                return Err(rejection(bound, ended.reason.unwrap_or_default()));
+                let rejection = rejection(&bound, ended.reason.unwrap_or_default());
+                for run in hooks.filter_map(|(_, run)| run) {
+                    run.abandon(&format!("the hook `{}` before it has failed", rejection.hook));
+                }
+                return Err(rejection);
             }
         }
         Ok(())
     }
 
-    /// Background runs of `subject` at `point` that have not begun, or are between two attempts, end as abandoned.
+    /// Queues a run, and has somebody work on its lane.
+    fn start(self: &Arc<Self>, book: &mut Book, subject: &Arc<str>, run: Run, once: bool) {
+        if self.queue(book, subject, run, once) == Put::First {
+            tokio::spawn(Arc::clone(self).work(Arc::clone(subject)));
+        }
+    }
+
+    /// Waits until everything that was promised and queued so far is safe, or has taken too long to be.
+    pub async fn recorded(&self) {
+        self.means.journal.recorded().await;
+    }
+
+    /// Runs of `subject` at `point` that no call waits for and that have not begun, or are between two attempts, end as abandoned.
     pub fn abandon(&self, subject: &str, point: Point, reason: &str) {
+        let waiting = self.book().take_waiting(subject, Some(point));
+        for run in waiting {
+            run.abandon(reason);
+        }
         let current = self.book().current(subject, point).cloned();
         if let Some(stop) = current {
             stop.tell(reason);
         }
-        self.give_up(subject, Some(point), reason);
+        self.give_up(subject, point, reason);
     }
 
     /// Whether some of `hooks` have not succeeded for `subject` at `point`.
@@ -328,7 +387,19 @@ impl Engine {
 
     /// `subject` is gone: what it has seen is forgotten, once everything that is queued or under way for it has ended.
     pub fn forget(&self, subject: &str) {
+        let waiting = self.book().take_waiting(subject, None);
+        for run in waiting {
+            run.abandon("what it was for is gone");
+        }
         self.book().forget(subject);
+        self.forget_if_gone(subject);
+    }
+
+    /// What succeeded for a subject that nothing is remembered of need not be known by the next process either.
+    fn forget_if_gone(&self, subject: &str) {
+        if !self.book().knows(subject) {
+            self.means.journal.write(Entry::Forget { subject: subject.into() });
+        }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
@@ -360,6 +431,12 @@ impl Drop for Seat {
 }
 
 impl Means {
+    /// How long a background run may still take to begin.
+    fn time_left(&self, event: &Event) -> Duration {
+        let age = SystemTime::now().duration_since(event.at).unwrap_or_default();
+        self.max_age.saturating_sub(age).min(FAR)
+    }
+
     fn seen(&self, run: &RunSeen) {
         locked(&self.observers)
             .retain(|observer| !matches!(observer.try_send(run.clone()), Err(mpsc::error::TrySendError::Closed(_))));

@@ -8,33 +8,34 @@
 //!            └─────────┴── over: the budget is spent, the container is going, crihook is ending
 //! ```
 //!
-//! A run is recorded exactly once, whatever becomes of its future: dropped, it was cancelled (blocking) or abandoned (background).
+//! An attempt is on record before it is made, so that a process that takes a run over knows which number comes next. How a run ends is
+//! recorded exactly once, whatever becomes of its future (`record`); a run that crihook's own end keeps from ending is left to the next process.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::Means;
 use super::active::Bound;
 use super::breaker::Admission;
-use super::record::Attempting;
+use super::record::{Attempting, Stage};
 use super::retry::{self, Next};
 use super::slots::Slot;
 use super::terms::Terms;
-use super::{Means, RunSeen};
 use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
-use crate::hooks::policy::{Action, Mode};
-use crate::journal::{AttemptResult, Entry, NewRun};
+use crate::hooks::policy::Action;
+use crate::journal::AttemptResult;
 use crate::lifecycle::{Address, Event, Outcome};
 
 /// Handlers keep to their deadline by themselves; one that has not after this long is dropped.
 const BACKSTOP: Duration = Duration::from_secs(1);
 /// Bytes that are kept of the words of a failure.
 const MESSAGE: usize = 4096;
-/// Why a run goes no further when crihook does not.
+/// Why a call's hooks go no further when crihook does not.
 pub(super) const ENDING: &str = "crihook is ending";
 /// "Never", as a time.
 pub(super) const FAR: Duration = Duration::from_hours(10 * 365 * 24);
@@ -53,24 +54,24 @@ impl Ended {
     }
 
     /// Of its last failure, with what kept it from another attempt.
-    fn of(failure: Failure, mode: Mode, but: &str) -> Self {
+    fn of(failure: Failure, awaited: bool, but: &str) -> Self {
         let outcome = match failure.kind {
             Failing::TimedOut => Outcome::TimedOut,
-            Failing::Gone if mode == Mode::Background => Outcome::Abandoned,
+            Failing::Gone if !awaited => Outcome::Abandoned,
             Failing::Failed | Failing::Rejected | Failing::Gone => Outcome::Failed,
         };
         Self::new(outcome, failure.message + but)
     }
 
     /// The run could not go on after `failure`.
-    fn after(self, failure: Option<Failure>, mode: Mode) -> Self {
+    fn after(self, failure: Option<Failure>, awaited: bool) -> Self {
         match failure {
             None => self,
             // A breaker says itself what went wrong last.
             Some(_) if self.outcome == Outcome::Failed => self,
             // Out of time: what went wrong before says more than that.
             Some(failure) if self.outcome == Outcome::TimedOut => {
-                Self::of(failure, mode, "; no time is left to try again")
+                Self::of(failure, awaited, "; no time is left to try again")
             }
             Some(failure) => {
                 Self::new(self.outcome, format!("{}; last: {}", self.reason.unwrap_or_default(), failure.message))
@@ -79,80 +80,79 @@ impl Ended {
     }
 }
 
+/// The run goes no further here and has not ended: the next process goes on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Left;
+
 /// A run that has not ended.
 pub(super) struct Run {
     pub(super) bound: Arc<Bound>,
     pub(super) event: Arc<Event>,
     pub(super) id: Arc<str>,
-    means: Arc<Means>,
-    attempts: u32,
-    began: Option<Instant>,
-    ended: bool,
+    pub(super) replay_of: Option<Arc<str>>,
+    pub(super) means: Arc<Means>,
+    /// The number of the last attempt, those of processes before this one included.
+    pub(super) number: u32,
+    /// Attempts that came to something: so many of the policy's are used up.
+    pub(super) made: u32,
+    pub(super) began: Option<Instant>,
+    /// Whether a call waits for it.
+    pub(super) awaited: bool,
+    pub(super) stage: Stage,
 }
 
 impl Run {
-    /// Begins its record.
-    pub(super) fn new(means: &Arc<Means>, bound: &Arc<Bound>, event: &Arc<Event>) -> Self {
-        let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-        let hook = &bound.hook;
-        let run = NewRun {
-            id: Arc::clone(&id),
-            policy: Arc::clone(&hook.policy),
-            hook: Arc::clone(&hook.name),
-            handler: hook.action.name(),
-            mode: hook.mode.name(),
-            event: Arc::clone(event),
-            once: true,
-            replay_of: None,
-            created_at: SystemTime::now(),
-        };
-        means.journal.write(Entry::Begin { run: Arc::new(run), intended: false });
-        means.metrics.queue().inc();
-        let (bound, event, means) = (Arc::clone(bound), Arc::clone(event), Arc::clone(means));
-        Self { bound, event, id, means, attempts: 0, began: None, ended: false }
-    }
-
-    /// Runs it to its end and records that.
-    pub(super) async fn perform(mut self, mut terms: Terms) -> Ended {
+    /// Runs it to its end and records that, unless it is left.
+    pub(super) async fn perform(mut self, mut terms: Terms) -> Result<Ended, Left> {
+        self.awaited = matches!(terms, Terms::Blocking(_));
         let ended = self.attempts(&mut terms).await;
-        self.record(&ended);
+        match &ended {
+            Ok(ended) => self.record(ended),
+            Err(Left) => self.leave(),
+        }
         ended
     }
 
-    /// Ends it without another attempt.
-    pub(super) fn end(mut self, ended: &Ended) {
-        self.record(ended);
-    }
-
-    async fn attempts(&mut self, terms: &mut Terms) -> Ended {
-        let mode = self.bound.hook.mode;
+    async fn attempts(&mut self, terms: &mut Terms) -> Result<Ended, Left> {
+        let awaited = self.awaited;
         let mut failed = None;
         loop {
             let admitted = tokio::select! {
                 biased;
-                over = terms.over() => Err(over),
+                over = terms.over() => Err(over?),
                 admitted = self.admission() => admitted,
             };
             let slot = match admitted {
                 Ok(slot) => slot,
-                Err(over) => return over.after(failed, mode),
+                Err(over) => return Ok(over.after(failed, awaited)),
             };
             let Err(failure) = self.attempt(terms).await else {
-                return Ended { outcome: Outcome::Succeeded, reason: None };
+                return Ok(Ended { outcome: Outcome::Succeeded, reason: None });
             };
             drop(slot);
             let left = terms.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let next = retry::next(&self.bound.hook.retries, self.attempts, failure.kind, left, fastrand::f64());
+            let next = retry::next(&self.bound.hook.retries, self.made, failure.kind, left, fastrand::f64());
             let Next::After(wait) = next else {
                 let but = if next == Next::NoTime { "; no time is left to try again" } else { "" };
-                return Ended::of(failure, mode, but);
+                return Ok(Ended::of(failure, awaited, but));
             };
-            debug!(run = %self.id, attempt = self.attempts, ?wait, failure = failure.message, "will be tried again");
+            debug!(run = %self.id, attempt = self.number, ?wait, failure = failure.message, "will be tried again");
             tokio::select! {
                 biased;
-                over = terms.over() => return over.after(Some(failure), mode),
+                over = terms.over() => return Ok(over?.after(Some(failure), awaited)),
                 () = sleep(wait) => failed = Some(failure),
             }
+        }
+    }
+
+    /// Writes down that an attempt is about to be made, and waits until that is safe.
+    async fn start(&mut self, terms: &Terms) {
+        self.begin_attempt();
+        let recorded = self.means.journal.recorded();
+        match terms.deadline() {
+            // One that has no time left fails by itself.
+            Some(deadline) => drop(timeout_at(deadline, recorded).await),
+            None => recorded.await,
         }
     }
 
@@ -162,12 +162,11 @@ impl Run {
         if matches!(self.bound.hook.action, Action::Sleep(_)) {
             return Ok(None);
         }
-        let blocking = self.bound.hook.mode == Mode::Blocking;
-        let slots = if blocking { &self.means.blocking } else { &self.means.background };
+        let slots = if self.awaited { &self.means.blocking } else { &self.means.background };
         let Some(breaker) = &self.bound.breaker else { return Ok(Some(slots.take(&self.bound.key).await)) };
         loop {
             match breaker.look() {
-                Admission::Open { why, .. } if blocking => return Err(Ended::new(Outcome::Failed, why)),
+                Admission::Open { why, .. } if self.awaited => return Err(Ended::new(Outcome::Failed, why)),
                 Admission::Open { .. } => breaker.ready().await,
                 Admission::Go => {
                     let slot = slots.take(&self.bound.key).await;
@@ -181,15 +180,13 @@ impl Run {
     }
 
     async fn attempt(&mut self, terms: &mut Terms) -> Result<(), Failure> {
-        self.attempts += 1;
+        self.start(terms).await;
         let (now, hook) = (Instant::now(), &self.bound.hook);
         self.began.get_or_insert(now);
-        let start = Entry::Start { id: Arc::clone(&self.id), number: self.attempts, at: SystemTime::now() };
-        self.means.journal.write(start);
         let own = now.checked_add(hook.timeout).unwrap_or(now + FAR);
         let deadline = terms.deadline().map_or(own, |budget| budget.min(own));
         let own_time = deadline == own;
-        let attempting = Attempting::begin(&self.means, &self.bound, &self.id, self.attempts);
+        let attempting = Attempting::begin(&self.means, &self.bound, &self.id, self.number);
         // Whether its result says how the endpoint is.
         let mut asked = false;
         let work = AssertUnwindSafe(self.work(deadline, &mut asked)).catch_unwind();
@@ -222,6 +219,7 @@ impl Run {
                 _ => {}
             }
         }
+        self.made += 1;
         match result {
             Ok(evidence) => {
                 attempting.over(AttemptResult::Succeeded, None, &evidence);
@@ -262,71 +260,12 @@ impl Run {
             event_id: Arc::clone(&self.id),
             event: Arc::clone(&self.event),
             hook: Arc::clone(&self.bound.hook),
-            attempt: self.attempts,
+            attempt: self.number,
+            replay_of: self.replay_of.clone(),
             deadline,
             address,
         };
         self.bound.handler.attempt(delivery).await
-    }
-
-    fn record(&mut self, ended: &Ended) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        let (outcome, reason) = (ended.outcome, ended.reason.as_deref());
-        let duration = self.began.map(|began| began.elapsed());
-        self.means.metrics.queue().dec();
-        self.bound.series.ended(outcome, duration);
-        self.means.journal.write(Entry::End {
-            id: Arc::clone(&self.id),
-            at: SystemTime::now(),
-            outcome,
-            reason: ended.reason.clone(),
-        });
-        let seen = RunSeen {
-            id: Arc::clone(&self.id),
-            hook: Arc::clone(&self.bound.hook),
-            event: Arc::clone(&self.event),
-            outcome,
-            reason: ended.reason.clone(),
-            attempts: self.attempts,
-            duration: duration.unwrap_or_default(),
-        };
-        macro_rules! log {
-            ($level:ident, $words:literal) => {
-                $level!(
-                    run = %self.id,
-                    policy = %self.bound.hook.policy,
-                    hook = %self.bound.hook.name,
-                    point = %self.event.point,
-                    namespace = self.event.pod.namespace,
-                    pod = self.event.pod.name,
-                    container = self.event.container.as_ref().map(|container| container.name.as_str()),
-                    outcome = outcome.name(),
-                    reason,
-                    attempts = self.attempts,
-                    $words
-                )
-            };
-        }
-        match outcome {
-            Outcome::Failed | Outcome::TimedOut => log!(warn, "hook failed"),
-            Outcome::Cancelled | Outcome::Abandoned => log!(info, "hook given up"),
-            Outcome::Succeeded => log!(debug, "hook done"),
-        }
-        self.means.seen(&seen);
-    }
-}
-
-impl Drop for Run {
-    fn drop(&mut self) {
-        let ended = match self.bound.hook.mode {
-            _ if self.ended => return,
-            Mode::Background => Ended::new(Outcome::Abandoned, ENDING),
-            Mode::Blocking if self.means.drain.forced().is_cancelled() => Ended::new(Outcome::Cancelled, ENDING),
-            Mode::Blocking => Ended::new(Outcome::Cancelled, "nobody waits for it any more"),
-        };
-        self.record(&ended);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is remembered of each container and sandbox: which hooks have succeeded, what runs, what is queued. No tasks and no clock.
 //!
-//! `S` is a session, `Q` a queued run, `T` what stops the run under way.
+//! `S` is a session, `Q` a queued run, `T` what stops the run under way, `R` a run that waits for a call: for its success (*promised*), or to be
+//! repeated (*left* by a process that died in the middle of it).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use super::HookKey;
 use crate::lifecycle::Point;
 
 /// All subjects that there is something to remember of.
-pub(super) struct Subjects<S, Q, T> {
-    all: HashMap<Arc<str>, Subject<S, Q, T>>,
+pub(super) struct Subjects<S, Q, T, R> {
+    all: HashMap<Arc<str>, Subject<S, Q, T, R>>,
     /// Runs in all queues.
     queued: usize,
     max_queued: usize,
@@ -18,8 +19,8 @@ pub(super) struct Subjects<S, Q, T> {
     now: u64,
 }
 
-struct Subject<S, Q, T> {
-    points: HashMap<Point, AtPoint<S>>,
+struct Subject<S, Q, T, R> {
+    points: HashMap<Point, AtPoint<S, R>>,
     /// `None` while nothing is queued and nothing under way in the background.
     lane: Option<Lane<Q, T>>,
     /// It is gone: nothing need be remembered once everything has ended.
@@ -28,11 +29,28 @@ struct Subject<S, Q, T> {
     asked: u64,
 }
 
-struct AtPoint<S> {
+struct AtPoint<S, R> {
     done: HashSet<HookKey>,
     /// Queued, or under way in the background.
     pending: HashSet<HookKey>,
     session: Option<S>,
+    promised: HashMap<HookKey, R>,
+    /// Calls that `promised` depends on. The last that fails takes it with it.
+    calls: usize,
+    left: HashMap<HookKey, R>,
+}
+
+impl<S, R> AtPoint<S, R> {
+    fn is_idle(&self) -> bool {
+        self.session.is_none() && self.calls == 0 && self.promised.is_empty() && self.left.is_empty()
+    }
+}
+
+impl<S, R> Default for AtPoint<S, R> {
+    fn default() -> Self {
+        let (done, pending, promised, left) = Default::default();
+        Self { done, pending, session: None, promised, calls: 0, left }
+    }
 }
 
 struct Lane<Q, T> {
@@ -60,14 +78,14 @@ pub(super) enum Put {
     Full,
 }
 
-impl<S, Q, T> Subjects<S, Q, T> {
+impl<S, Q, T, R> Subjects<S, Q, T, R> {
     /// `max_queued` runs, and `max_known` subjects that something is remembered of; beyond these, the one that was not asked for the longest is
     /// forgotten.
     pub(super) fn new(max_queued: usize, max_known: usize) -> Self {
         Self { all: HashMap::new(), queued: 0, max_queued, max_known, now: 0 }
     }
 
-    fn subject(&mut self, name: &str) -> &mut Subject<S, Q, T> {
+    fn subject(&mut self, name: &str) -> &mut Subject<S, Q, T, R> {
         self.now += 1;
         if !self.all.contains_key(name) {
             if self.all.len() >= self.max_known {
@@ -81,9 +99,8 @@ impl<S, Q, T> Subjects<S, Q, T> {
         subject
     }
 
-    fn at(&mut self, name: &str, point: Point) -> &mut AtPoint<S> {
-        let new = || AtPoint { done: HashSet::new(), pending: HashSet::new(), session: None };
-        self.subject(name).points.entry(point).or_insert_with(new)
+    fn at(&mut self, name: &str, point: Point) -> &mut AtPoint<S, R> {
+        self.subject(name).points.entry(point).or_default()
     }
 
     fn make_room(&mut self) {
@@ -102,7 +119,7 @@ impl<S, Q, T> Subjects<S, Q, T> {
 
     /// The session in progress.
     pub(super) fn session(&self, name: &str, point: Point) -> Option<&S> {
-        self.all.get(name)?.points.get(&point)?.session.as_ref()
+        self.point(name, point)?.session.as_ref()
     }
 
     /// Begins (`Some`) or ends the session in progress.
@@ -113,12 +130,12 @@ impl<S, Q, T> Subjects<S, Q, T> {
 
     /// Whether the hook has succeeded.
     pub(super) fn is_done(&self, name: &str, point: Point, key: &HookKey) -> bool {
-        self.all.get(name).and_then(|subject| subject.points.get(&point)).is_some_and(|at| at.done.contains(key))
+        self.point(name, point).is_some_and(|at| at.done.contains(key))
     }
 
     /// Whether the hook is queued, or under way in the background.
     pub(super) fn is_pending(&self, name: &str, point: Point, key: &HookKey) -> bool {
-        self.all.get(name).and_then(|subject| subject.points.get(&point)).is_some_and(|at| at.pending.contains(key))
+        self.point(name, point).is_some_and(|at| at.pending.contains(key))
     }
 
     /// The hook has succeeded.
@@ -192,6 +209,77 @@ impl<S, Q, T> Subjects<S, Q, T> {
         (*at == point).then_some(stop)
     }
 
+    fn point(&self, name: &str, point: Point) -> Option<&AtPoint<S, R>> {
+        self.all.get(name)?.points.get(&point)
+    }
+
+    fn point_mut(&mut self, name: &str, point: Point) -> Option<&mut AtPoint<S, R>> {
+        self.all.get_mut(name)?.points.get_mut(&point)
+    }
+
+    /// One more call is under way that runs follow.
+    pub(super) fn call(&mut self, name: &str, point: Point) {
+        self.at(name, point).calls += 1;
+    }
+
+    /// Whether a run of the hook waits for such a call.
+    pub(super) fn is_promised(&self, name: &str, point: Point, key: &HookKey) -> bool {
+        self.point(name, point).is_some_and(|at| at.promised.contains_key(key))
+    }
+
+    /// Whether any does.
+    pub(super) fn promises(&self, name: &str, point: Point) -> bool {
+        self.point(name, point).is_some_and(|at| !at.promised.is_empty())
+    }
+
+    /// A run follows those calls.
+    pub(super) fn promise(&mut self, name: &str, point: Point, key: HookKey, run: R) {
+        self.at(name, point).promised.insert(key, run);
+    }
+
+    /// Such a call has succeeded (`kept`), or failed. Gives the runs that it decides upon: all, or those that no other call can save.
+    pub(super) fn called(&mut self, name: &str, point: Point, kept: bool) -> HashMap<HookKey, R> {
+        let Some(at) = self.point_mut(name, point) else { return HashMap::new() };
+        at.calls = at.calls.saturating_sub(1);
+        let decided = if kept || at.calls == 0 { std::mem::take(&mut at.promised) } else { HashMap::new() };
+        self.tidy(name);
+        decided
+    }
+
+    /// A run was left that a repeated call goes on with.
+    pub(super) fn leave(&mut self, name: &str, point: Point, key: HookKey, run: R) {
+        self.at(name, point).left.insert(key, run);
+    }
+
+    /// Whether there is such a run.
+    pub(super) fn is_left(&self, name: &str, point: Point, key: &HookKey) -> bool {
+        self.point(name, point).is_some_and(|at| at.left.contains_key(key))
+    }
+
+    /// Takes it, to go on with it or to end it.
+    pub(super) fn take_left(&mut self, name: &str, point: Point, key: &HookKey) -> Option<R> {
+        let taken = self.point_mut(name, point)?.left.remove(key);
+        self.tidy(name);
+        taken
+    }
+
+    /// Takes all runs that wait for a call, of `point` or of all points.
+    pub(super) fn take_waiting(&mut self, name: &str, point: Option<Point>) -> Vec<R> {
+        let Some(subject) = self.all.get_mut(name) else { return Vec::new() };
+        let points = subject.points.iter_mut().filter(|(at, _)| point.is_none_or(|point| **at == point));
+        let waiting = |at: &mut AtPoint<S, R>| {
+            std::mem::take(&mut at.left).into_values().chain(std::mem::take(&mut at.promised).into_values())
+        };
+        let taken = points.flat_map(|(_, at)| waiting(at)).collect();
+        self.tidy(name);
+        taken
+    }
+
+    /// Whether anything is remembered of it.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.all.contains_key(name)
+    }
+
     /// Nothing need be remembered of it, once everything has ended.
     pub(super) fn forget(&mut self, name: &str) {
         if let Some(subject) = self.all.get_mut(name) {
@@ -207,9 +295,9 @@ impl<S, Q, T> Subjects<S, Q, T> {
     }
 }
 
-impl<S, Q, T> Subject<S, Q, T> {
+impl<S, Q, T, R> Subject<S, Q, T, R> {
     fn is_idle(&self) -> bool {
-        self.lane.is_none() && self.points.values().all(|at| at.session.is_none())
+        self.lane.is_none() && self.points.values().all(AtPoint::is_idle)
     }
 
     fn is_blank(&self) -> bool {
@@ -221,7 +309,7 @@ impl<S, Q, T> Subject<S, Q, T> {
 mod tests {
     use super::*;
 
-    type Plain = Subjects<(), u32, ()>;
+    type Plain = Subjects<(), u32, (), u32>;
 
     fn key(hook: &str) -> HookKey {
         HookKey { policy: "p".into(), hook: hook.into() }
@@ -258,6 +346,38 @@ mod tests {
         assert!(!subjects.is_pending("c", Point::POST_START, &key("1")));
         assert_eq!(subjects.size(), (1, 1));
         assert_eq!(subjects.put("d", queued(Point::PRE_STOP, 4)).0, Put::First);
+    }
+
+    #[test]
+    fn a_promise_is_kept_by_the_first_call_that_succeeds_and_broken_by_the_last_that_fails() {
+        let mut subjects = Plain::new(10, 10);
+        let point = Point::POST_START;
+        let promised = |subjects: &mut Plain| {
+            subjects.call("c", point);
+            subjects.call("c", point);
+            subjects.promise("c", point, key("warm"), 1);
+        };
+        promised(&mut subjects);
+        assert!(subjects.called("c", point, false).is_empty(), "the other may still succeed");
+        assert_eq!(subjects.called("c", point, true), [(key("warm"), 1)].into());
+        promised(&mut subjects);
+        assert_eq!(subjects.called("c", point, true).len(), 1);
+        assert!(subjects.called("c", point, false).is_empty(), "it was kept");
+        promised(&mut subjects);
+        assert!(subjects.called("c", point, false).is_empty());
+        assert_eq!(subjects.called("c", point, false).len(), 1);
+        assert_eq!(subjects.size(), (0, 0));
+    }
+
+    #[test]
+    fn what_was_left_is_taken_once_and_keeps_its_subject_known() {
+        let mut subjects = Plain::new(10, 10);
+        subjects.leave("c", Point::PRE_STOP, key("drain"), 7);
+        assert!(subjects.is_left("c", Point::PRE_STOP, &key("drain")));
+        assert!(subjects.take_waiting("c", Some(Point::POST_START)).is_empty());
+        assert_eq!(subjects.take_left("c", Point::PRE_STOP, &key("drain")), Some(7));
+        assert_eq!(subjects.take_left("c", Point::PRE_STOP, &key("drain")), None);
+        assert_eq!(subjects.size(), (0, 0));
     }
 
     #[test]

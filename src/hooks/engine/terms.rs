@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{ENDING, Ended};
+use super::run::{Ended, Left};
 use crate::lifecycle::Outcome;
 
 /// See the module.
@@ -19,8 +19,8 @@ pub(super) enum Terms {
     Background {
         /// Ends it between attempts.
         stop: Arc<Stop>,
-        /// The same, for the end of crihook.
-        draining: CancellationToken,
+        /// Leaves it to the next process.
+        ending: CancellationToken,
         /// When its event is too old.
         expiry: Instant,
         /// How old that is.
@@ -52,21 +52,21 @@ impl Terms {
         }
     }
 
-    /// Waits until a run that is not in an attempt must end, and says how.
-    pub(super) async fn over(&mut self) -> Ended {
+    /// Waits until a run that is not in an attempt must go no further, and says how it ends, or that it does not.
+    pub(super) async fn over(&mut self) -> Result<Ended, Left> {
         match self {
             Self::Blocking(budget) => {
                 spent(budget, None).await;
-                Ended::new(Outcome::TimedOut, "no time is left of the call")
+                Ok(Ended::new(Outcome::TimedOut, "no time is left of the call"))
             }
-            Self::Background { stop, draining, expiry, max_age } => {
+            Self::Background { stop, ending, expiry, max_age } => {
                 let reason = tokio::select! {
                     biased;
                     () = stop.told.cancelled() => stop.reason.get().cloned().unwrap_or_default(),
-                    () = draining.cancelled() => ENDING.to_owned(),
-                    () = at(*expiry) => format!("its event is older than {}", humantime::format_duration(*max_age)),
+                    () = ending.cancelled() => return Err(Left),
+                    () = at(*expiry) => too_old(*max_age),
                 };
-                Ended::new(Outcome::Abandoned, reason)
+                Ok(Ended::new(Outcome::Abandoned, reason))
             }
         }
     }
@@ -78,6 +78,11 @@ impl Terms {
             Self::Background { .. } => pending().await,
         }
     }
+}
+
+/// Why a run is abandoned that nobody got to in time.
+pub(super) fn too_old(max_age: Duration) -> String {
+    format!("its event is older than {}", humantime::format_duration(max_age))
 }
 
 /// Waits for the end of a budget that may shrink meanwhile; only for one before `before`, if that is given.

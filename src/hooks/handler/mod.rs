@@ -65,6 +65,8 @@ pub struct Delivery {
     pub hook: Arc<Hook>,
     /// Counted from 1.
     pub attempt: u32,
+    /// The event that this one repeats because somebody asked for it.
+    pub replay_of: Option<Arc<str>>,
     /// When the attempt must be over.
     pub deadline: Instant,
     /// Where the pod is, if the hook needs to know.

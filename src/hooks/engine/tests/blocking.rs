@@ -6,7 +6,7 @@ use super::*;
 async fn blocking_hooks_run_one_after_another_in_order() {
     let kit = Kit::new([(hook("a"), takes(secs(2))), (hook("b"), takes(secs(1)))]);
     let begun = Instant::now();
-    assert_eq!(kit.stop(None).await, Fired { ran: true, verdict: Ok(()) });
+    assert_eq!(kit.stop(None).await, Fired { ran: true, ..Fired::default() });
     assert_eq!(begun.elapsed(), secs(3));
     assert_eq!(kit.log(), ["+a c", "-a c", "+b c", "-b c"]);
     assert_eq!(kit.runs(), ["a succeeded 1", "b succeeded 1"]);
@@ -41,7 +41,7 @@ async fn a_handler_is_given_the_smaller_of_its_timeout_and_the_budget() {
         (hook("c"), takes(secs(1))),
     ]);
     let begun = Instant::now();
-    assert_eq!(kit.stop(Some(secs(7))).await, Fired { ran: true, verdict: Ok(()) });
+    assert_eq!(kit.stop(Some(secs(7))).await, Fired { ran: true, ..Fired::default() });
     assert_eq!(begun.elapsed().as_secs(), 7, "a for 3 s, b for the 4 s that were left");
     assert_eq!(
         kit.runs(),
@@ -164,6 +164,6 @@ async fn a_forced_end_drops_everything_and_lets_nothing_pass_that_must_not_fail(
     kit.drain.force();
     let fired = call.await.unwrap();
     assert_eq!(fired.verdict.unwrap_err().to_string(), "policy `p`, hook `a`: crihook is ending");
-    assert_eq!(kit.runs(), ["a cancelled 1 crihook is ending"]);
+    assert_eq!(kit.runs(), ["a - 1"], "the next process goes on with it");
     kit.drain.finished().await;
 }
