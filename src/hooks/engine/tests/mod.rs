@@ -1,10 +1,12 @@
 //! The engine in paused time, with scripted handlers.
 
+mod adopted;
 mod background;
 mod blocking;
 mod breakers;
 mod crowd;
 mod once;
+mod promises;
 mod reload;
 mod told;
 
