@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{Interposer, Watched};
 use crate::cri::Code;
@@ -13,17 +13,12 @@ use crate::hooks::engine::{Bound, Promise};
 use crate::inventory::State;
 use crate::lifecycle::Call;
 
-/// Before each time that the runtime is asked. Its answers to the last question are final.
-const ASK: [Duration; 6] = [
-    Duration::ZERO,
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(3),
-    Duration::from_secs(10),
-    Duration::from_secs(30),
-];
-/// How often a runtime is asked that does not answer.
-const AGAIN: Duration = Duration::from_secs(1);
+/// The pause after the first question; later ones are twice as long each, up to [`LONGEST`].
+const FIRST: Duration = Duration::from_millis(250);
+/// The longest pause between two questions, and the one between those that are not answered.
+const LONGEST: Duration = Duration::from_secs(8);
+/// How long the runtime may still be at it: the kubelet's own deadline for most calls.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Whether an answer with this code leaves it open what the runtime has done, or will.
 pub(super) const fn is_doubtful(code: Code) -> bool {
@@ -44,35 +39,17 @@ enum Became {
 impl Interposer {
     /// Finds out what became of a call that something depends on, and goes on accordingly. It never ends before it knows.
     pub(super) fn settle(&self, promise: Promise, watched: Watched, hooks: Vec<Arc<Bound>>) {
-        let interposer = self.clone();
+        // The call whose time it was is over.
+        let (interposer, watched) = (self.clone(), Watched { deadline: None, ..watched });
         self.0.handle.spawn(async move {
-            match interposer.find_out(&promise, &watched).await {
+            let open = || promise.is_pending();
+            let known = find_out(|| interposer.became(&watched), open).await;
+            match known {
                 Became::Done(made) => drop(interposer.succeeded(watched, made, Some(promise), hooks).await),
                 Became::NotDone => promise.broken(),
                 Became::Lost(why) => promise.lost(why),
             }
         });
-    }
-
-    async fn find_out(&self, promise: &Promise, watched: &Watched) -> Became {
-        let mut asked = ASK.into_iter();
-        let mut wait = asked.next();
-        while let Some(pause) = wait {
-            sleep(pause).await;
-            if !promise.is_pending() {
-                // Another call has decided.
-                break;
-            }
-            wait = match self.became(watched).await {
-                Ok(Became::NotDone) => asked.next(),
-                Ok(known) => return known,
-                Err(why) => {
-                    tracing::debug!(call = watched.kind.name(), "the runtime cannot say what became of a call: {why}");
-                    Some(AGAIN)
-                }
-            };
-        }
-        Became::NotDone
     }
 
     async fn became(&self, watched: &Watched) -> Result<Became, String> {
@@ -104,5 +81,64 @@ impl Interposer {
             (Call::RemoveContainer, state) => done(state.is_none()),
             _ => Became::Lost("nobody heard the runtime's answer, and it cannot be asked whether it has done it"),
         })
+    }
+}
+
+/// Asks until the answer is final, or nobody needs it any more.
+async fn find_out<F>(mut ask: impl FnMut() -> F, open: impl Fn() -> bool) -> Became
+where
+    F: Future<Output = Result<Became, String>>,
+{
+    let (began, mut pause) = (Instant::now(), FIRST);
+    while open() {
+        match ask().await {
+            Ok(Became::NotDone) if began.elapsed() >= PATIENCE => break,
+            Ok(Became::NotDone) => {}
+            Ok(known) => return known,
+            Err(why) => tracing::debug!("the runtime cannot say what became of a call: {why}"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST);
+    }
+    Became::NotDone
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_not_done_may_still_be_for_a_while() {
+        let began = Instant::now();
+        let slow = || ready(if began.elapsed() < secs(90) { Ok(Became::NotDone) } else { Ok(Became::Done(None)) });
+        assert_eq!(find_out(slow, || true).await, Became::Done(None));
+        assert!(began.elapsed() < secs(90) + LONGEST);
+        let began = Instant::now();
+        assert_eq!(find_out(|| ready(Ok(Became::NotDone)), || true).await, Became::NotDone);
+        assert!((PATIENCE..PATIENCE + LONGEST).contains(&began.elapsed()), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_runtime_that_does_not_answer_is_asked_until_it_does() {
+        let began = Instant::now();
+        let down = || ready(if began.elapsed() < secs(3600) { Err("down".to_owned()) } else { Ok(Became::Done(None)) });
+        assert_eq!(find_out(down, || true).await, Became::Done(None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_asked_for_an_answer_that_nobody_needs() {
+        let asked = std::cell::Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            ready(Ok(Became::NotDone))
+        };
+        assert_eq!(find_out(ask, || asked.get() < 2).await, Became::NotDone);
+        assert_eq!(asked.get(), 2);
     }
 }

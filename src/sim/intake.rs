@@ -21,6 +21,7 @@ use crate::cri::Method;
 #[derive(Debug)]
 pub(super) struct Intake {
     delays: [Duration; Method::COUNT],
+    late: [Duration; Method::COUNT],
     calls: [AtomicU64; Method::COUNT],
     /// How many of the next calls fail.
     failing: [AtomicU64; Method::COUNT],
@@ -31,12 +32,16 @@ impl Intake {
     pub fn new(options: &Options) -> Self {
         let mut intake = Self {
             delays: [Duration::ZERO; Method::COUNT],
+            late: [Duration::ZERO; Method::COUNT],
             calls: [const { AtomicU64::new(0) }; Method::COUNT],
             failing: [const { AtomicU64::new(0) }; Method::COUNT],
             record: options.record.then(Record::default),
         };
         for (method, delay) in &options.delays {
             intake.delays[method.index()] = *delay;
+        }
+        for (method, late) in &options.late {
+            intake.late[method.index()] = *late;
         }
         intake
     }
@@ -100,7 +105,10 @@ pub(super) struct Counted<S> {
 
 impl<S> Service<http::Request<Body>> for Counted<S>
 where
-    S: Service<http::Request<Body>, Response = http::Response<Body>, Future: Send> + Clone + Send + 'static,
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error: Send, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -114,8 +122,9 @@ where
         let method = Method::from_path(request.uri().path());
         self.intake.calls[method.index()].fetch_add(1, Ordering::Relaxed);
         let delay = self.intake.delays[method.index()];
+        let late = self.intake.late[method.index()];
         let failing = self.intake.is_to_fail(method);
-        if delay.is_zero() && !failing && self.intake.record.is_none() {
+        if delay.is_zero() && late.is_zero() && !failing && self.intake.record.is_none() {
             return Box::pin(self.inner.call(request));
         }
         // The clone stays behind; the one that was polled ready is called.
@@ -131,7 +140,9 @@ where
             if failing {
                 return Ok(Status::internal(format!("{} fails, as it was asked to", method.name())).into_http());
             }
-            inner.call(request).await
+            let answer = inner.call(request).await;
+            tokio::time::sleep(late).await;
+            answer
         })
     }
 }

@@ -8,6 +8,7 @@ use crate::cri::{Method, OTHER};
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     pub(super) delays: Vec<(Method, Duration)>,
+    pub(super) late: Vec<(Method, Duration)>,
     pub(super) image_bytes: usize,
     pub(super) record: bool,
 }
@@ -30,6 +31,15 @@ impl Options {
     /// Fails if CRI has no such method, since a delay that never happens would prove nothing.
     pub fn delay(mut self, method: &str, by: Duration) -> Result<Self, UnknownMethod> {
         self.delays.push((named(method)?, by));
+        Ok(self)
+    }
+
+    /// Every call of `method` is done at once, whatever becomes of its client, and answered this much later.
+    ///
+    /// # Errors
+    /// As [`Options::delay`].
+    pub fn answer_late(mut self, method: &str, by: Duration) -> Result<Self, UnknownMethod> {
+        self.late.push((named(method)?, by));
         Ok(self)
     }
 

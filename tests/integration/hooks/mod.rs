@@ -12,6 +12,7 @@ mod server;
 mod bad_servers;
 mod commands;
 mod crowd;
+mod doubt;
 mod grpc;
 mod identity;
 mod isolation;

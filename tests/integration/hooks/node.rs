@@ -95,8 +95,13 @@ impl Place {
 
     /// Starts the node, with other flags.
     pub async fn start_with(&self, change: impl FnOnce(&mut process::Flags)) -> Node {
+        self.start_on(&Options::default(), change).await
+    }
+
+    /// Starts the node, with another runtime and other flags.
+    pub async fn start_on(&self, options: &Options, change: impl FnOnce(&mut process::Flags)) -> Node {
         let listener = UnixListener::bind(self.path("runtime.sock")).expect("a socket");
-        let runtime = Runtime::new(&Options::default().record());
+        let runtime = Runtime::new(&options.clone().record());
         let mut serving = JoinSet::new();
         let served = serve(runtime.clone(), listener, std::future::pending());
         serving.spawn(async move { served.await.expect("the runtime serves") });
