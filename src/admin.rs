@@ -1,7 +1,7 @@
-//! HTTP for people and machines that look at crihook: `/metrics`, `/livez`, `/readyz`.
+//! HTTP for people and machines that look at crihook: `/metrics`, `/livez`, `/readyz`; and the way in for crihook's own commands: `/v1/`.
 //!
-//! The same answers are served on the metrics address and on the admin socket. Nothing here touches the data path; a
-//! client that asks and never reads holds its own task and nothing else.
+//! The former are served on the metrics address and on the admin socket, the latter on the admin socket alone, whose file only its owner
+//! may use. Nothing here touches the data path; a client that asks and never reads holds its own task and nothing else.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -20,6 +21,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use prometheus::Registry;
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -27,14 +29,19 @@ use tokio::time::{sleep, timeout};
 
 use crate::metrics;
 
-/// A client sends its request's head within this time.
+/// A client sends its request's head within this time, and its body, too.
 const HEAD: Duration = Duration::from_secs(10);
 /// A client that keeps its connection alive opens another one after this time. Prometheus does so without a word.
 const STAY: Duration = Duration::from_mins(5);
+/// What a command may say.
+const MAX_BODY: usize = 64 << 10;
 /// Clients at once, on each of the two sockets: scrapers that never read must not use up the descriptors that calls need.
 const CLIENTS: usize = 64;
 /// Between two tries to accept when the system has no room.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What an answer consists of; it may go on for as long as its reader stays.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// An answer that `app` gives when asked: lines of a report, and whether all is well.
 pub type Report = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Checks> + Send>> + Send + Sync>;
@@ -49,7 +56,7 @@ impl Checks {
         self.0.push((name, well, text.into()));
     }
 
-    fn into_response(self) -> Response<Full<Bytes>> {
+    fn into_response(self) -> Response<Body> {
         let well = self.0.iter().all(|(_, well, _)| *well);
         let mut body = String::new();
         for (name, well, text) in &self.0 {
@@ -78,9 +85,21 @@ impl Accept for UnixListener {
     }
 }
 
-/// Documents for crihook's own commands, by path: JSON, or `None` where there is none. They may hold what hooks have printed, so they are
-/// served on the admin socket and nowhere else.
-pub type Documents = Arc<dyn Fn(&str) -> Option<Vec<u8>> + Send + Sync>;
+/// What a command of crihook asks.
+#[derive(Debug)]
+pub struct Ask {
+    /// GET to read, POST to change.
+    pub method: Method,
+    /// Begins with `/v1/`.
+    pub path: String,
+    /// What follows the `?`, as it came.
+    pub query: String,
+    /// At most 64 KiB.
+    pub body: Bytes,
+}
+
+/// Answers crihook's own commands. It may tell what hooks have printed.
+pub type Api = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
 /// What the server can say.
 #[derive(Clone)]
@@ -91,18 +110,18 @@ pub struct Admin {
     pub alive: Report,
     /// For `/readyz`: would a call succeed?
     pub ready: Report,
-    /// On the admin socket only.
-    pub documents: Option<Documents>,
+    /// For `/v1/`; on the admin socket only.
+    pub api: Option<Api>,
 }
 
 impl Admin {
-    /// Made where it holds up nobody: it may be large.
-    async fn document(&self, path: &str) -> Option<Vec<u8>> {
-        let (documents, path) = (self.documents.clone()?, path.to_owned());
-        tokio::task::spawn_blocking(move || documents(&path)).await.ok().flatten()
-    }
-
-    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Some(api) = self.api.as_ref().filter(|_| request.uri().path().starts_with("/v1/")) {
+            return match read(request).await {
+                Ok(ask) => api(ask).await,
+                Err(refused) => refused,
+            };
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
         }
@@ -121,10 +140,7 @@ impl Admin {
                     "\n\n/metrics  for Prometheus\n/livez    is it alive\n/readyz   would a call succeed\n"
                 ),
             ),
-            other => match self.document(other).await {
-                Some(document) => respond(StatusCode::OK, "application/json", document),
-                None => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
-            },
+            other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
         }
     }
 
@@ -134,10 +150,18 @@ impl Admin {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD)
             .serve_connection(TokioIo::new(client), service);
-        match timeout(STAY, served).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "a client of the metrics address hung up"),
-            Err(_) => tracing::debug!("a client of the metrics address has stayed too long; hung up"),
+        tokio::pin!(served);
+        let ended = match timeout(STAY, &mut served).await {
+            Ok(ended) => ended,
+            Err(_) if self.api.is_some() => {
+                // A command may follow what happens for as long as it likes; it asks nothing else after that.
+                served.as_mut().graceful_shutdown();
+                served.await
+            }
+            Err(_) => return tracing::debug!("a client of the metrics address has stayed too long; hung up"),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a client of the metrics address or the admin socket hung up");
         }
     }
 
@@ -165,12 +189,46 @@ impl Admin {
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+/// Takes in what a command says.
+async fn read(request: Request<Incoming>) -> Result<Ask, Response<Body>> {
+    let (head, body) = request.into_parts();
+    let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
+    match timeout(HEAD, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => Ok(Ask { method: head.method, path, query, body: body.to_bytes() }),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} KiB", MAX_BODY >> 10)))
+        }
+        Ok(Err(error)) => Err(refusal(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
+        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {HEAD:?}"))),
+    }
+}
+
+/// No, and why, for crihook's own commands.
+pub fn refusal(status: StatusCode, why: impl Into<String>) -> Response<Body> {
+    json(status, &serde_json::json!({"error": why.into()}))
+}
+
+/// A document for crihook's own commands.
+pub fn json(status: StatusCode, document: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(document) {
+        Ok(body) => respond(status, "application/json", body),
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+/// Documents for crihook's own commands, each on a line of its own, as they come.
+pub fn json_lines(lines: Body) -> Response<Body> {
+    let mut response = Response::new(lines);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     respond(status, "text/plain; charset=utf-8", body)
 }
 
-fn respond(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+fn respond(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media));
     response

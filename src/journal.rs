@@ -43,6 +43,12 @@ pub trait Journal: Send + Sync {
     /// Says why they cannot be read.
     fn runs(&self, filter: Filter) -> Boxed<'static, Result<Vec<Run>, String>>;
 
+    /// What it takes to deliver a run again; `None` if there is no run of that id (any more).
+    ///
+    /// # Errors
+    /// Says why it cannot be read.
+    fn begun(&self, id: &str) -> Boxed<'static, Result<Option<Arc<NewRun>>, String>>;
+
     /// How it is.
     fn health(&self) -> Health;
 }

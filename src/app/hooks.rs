@@ -3,21 +3,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use prometheus::Registry;
+use prometheus::{IntGauge, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-use crate::admin::Documents;
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::hooks::engine::{Engine, RunSeen};
 use crate::hooks::handler::{Workshop, default_node_address};
 use crate::hooks::metrics::HookMetrics;
+use crate::hooks::pause::{self, Pause};
 use crate::hooks::policy::reload::{self, Health, Reloader};
 use crate::interposer::Interposer;
 use crate::inventory::Inventory;
+use crate::journal::Journal;
 use crate::journal::testing::Recorded;
-use crate::journal::{Filter, Journal};
 use crate::runtime::Runtime;
 
 /// What hooks register before they run.
@@ -25,19 +25,26 @@ use crate::runtime::Runtime;
 pub(super) struct HookFamilies {
     hooks: HookMetrics,
     policies: reload::Metrics,
+    paused: IntGauge,
 }
 
 impl HookFamilies {
     pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        Ok(Self { hooks: HookMetrics::register(registry)?, policies: reload::Metrics::register(registry)? })
+        Ok(Self {
+            hooks: HookMetrics::register(registry)?,
+            policies: reload::Metrics::register(registry)?,
+            paused: pause::register(registry)?,
+        })
     }
 }
 
 /// Hooks that are at work.
 pub(super) struct Hooks {
     pub interposer: Interposer,
-    journal: Arc<dyn Journal>,
-    health: watch::Receiver<Health>,
+    pub engine: Arc<Engine>,
+    pub journal: Arc<dyn Journal>,
+    pub pause: Pause,
+    pub health: watch::Receiver<Health>,
     /// Copies of policies that are being written.
     pub copies: TaskTracker,
 }
@@ -56,6 +63,7 @@ impl Hooks {
         let address: IpAddr = options.node_address.unwrap_or_else(default_node_address);
         let runtime = Arc::new(runtime.clone());
         let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
+        let pause = Pause::open(&config.state_dir, families.paused);
         let journal: Arc<dyn Journal> = Arc::new(Recorded::default());
         let engine = Engine::new(
             options,
@@ -63,18 +71,31 @@ impl Hooks {
             move |hook| workshop.build(hook),
             Arc::clone(&journal),
             families.hooks,
+            pause.clone(),
             drain.clone(),
         );
         if let Some(observer) = observer {
             engine.observe(observer);
         }
-        let interposer = Interposer::new(engine, Inventory::new(runtime), options.reserve, drain.clone());
+        let inventory = Inventory::new(runtime);
+        let interposer = Interposer::new(Arc::clone(&engine), inventory, options.reserve, pause.clone(), drain.clone());
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);
         let (health, copies, applied) = (reloader.health(), reloader.copies(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
-        Self { interposer, journal, health, copies }
+        Self { interposer, engine, journal, pause, health, copies }
+    }
+
+    /// For people: whether hooks run.
+    pub fn running(&self) -> String {
+        match self.pause.state() {
+            None => "on".to_owned(),
+            Some(paused) => {
+                let reason = paused.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+                format!("paused since {}{reason}", humantime::format_rfc3339_seconds(paused.since))
+            }
+        }
     }
 
     /// For people: which policies are in force, and what is wrong with those that are not.
@@ -91,17 +112,5 @@ impl Hooks {
             }
         }
         text
-    }
-
-    /// For crihook's own commands.
-    pub fn documents(&self) -> Documents {
-        let journal = Arc::clone(&self.journal);
-        Arc::new(move |path| match path {
-            "/v1/runs" => {
-                let runs = tokio::runtime::Handle::current().block_on(journal.runs(Filter::default())).ok()?;
-                serde_json::to_vec(&runs).ok()
-            }
-            _ => None,
-        })
     }
 }

@@ -3,6 +3,7 @@
 //! Two runtimes share the process. The data path has a thread and a current-thread runtime of its own; everything else
 //! runs on the caller's. They meet in atomics (metrics), in the drain's signals and in one channel (the heartbeat).
 
+pub mod api;
 mod hooks;
 
 use std::io;
@@ -10,8 +11,9 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -20,7 +22,7 @@ use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::admin::{Admin, Checks, Report};
 use crate::config::Config;
@@ -31,6 +33,8 @@ use crate::metrics::{self, PulledCounter};
 use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
 use crate::runtime::Runtime;
 
+use api::Api;
+use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
 
 /// How often the runtime is asked whether it is there.
@@ -58,6 +62,7 @@ pub struct App {
     run_observer: Option<mpsc::Sender<RunSeen>>,
     hangup: Option<mpsc::Receiver<()>>,
     metrics: Option<std::net::TcpListener>,
+    started: (SystemTime, Instant),
 }
 
 impl App {
@@ -107,6 +112,7 @@ impl App {
             run_observer: None,
             hangup: None,
             metrics,
+            started: (SystemTime::now(), Instant::now()),
         })
     }
 
@@ -212,7 +218,23 @@ impl App {
     }
 
     fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
-        let documents = hooks.documents();
+        let metrics_served = Arc::new(AtomicBool::new(self.metrics.is_some()));
+        let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
+        let sources = Sources {
+            config: self.config.clone(),
+            started: self.started,
+            drain: self.drain.clone(),
+            heartbeat: heartbeat.clone(),
+            runtime: runtime.clone(),
+            downstream,
+            upstream,
+            metrics_served: Arc::clone(&metrics_served),
+            policies: hooks.health.clone(),
+            engine: Arc::clone(&hooks.engine),
+            pause: hooks.pause.clone(),
+            journal: Arc::clone(&hooks.journal),
+        };
+        let api = Api::new(&hooks, sources);
         let alive: Report = {
             let heartbeat = heartbeat.clone();
             Arc::new(move || {
@@ -228,7 +250,7 @@ impl App {
             let (heartbeat, drain, config) = (heartbeat.clone(), self.drain.clone(), self.config.clone());
             Arc::new(move || {
                 let (heartbeat, runtime, drain) = (heartbeat.clone(), runtime.clone(), drain.clone());
-                let policies = hooks.policies();
+                let (policies, running) = (hooks.policies(), hooks.running());
                 let (listen, endpoint) = (config.listen.clone(), config.runtime_endpoint.clone());
                 Box::pin(async move {
                     let mut checks = Checks::default();
@@ -237,8 +259,9 @@ impl App {
                         if listening { format!("listening on {listen}") } else { "ending, takes no new calls".into() };
                     checks.add("cri", listening, at);
                     check_heartbeat(&heartbeat, &mut checks).await;
-                    // Wrong policies keep no call from succeeding.
+                    // Wrong policies and paused hooks keep no call from succeeding.
                     checks.add("policies", true, policies);
+                    checks.add("hooks", true, running);
                     match runtime.version(PROBE_LIMIT).await {
                         Ok(found) => {
                             checks.add("runtime", true, format!("{} {} at {endpoint}", found.name, found.version));
@@ -249,7 +272,7 @@ impl App {
                 })
             })
         };
-        let admin = Admin { registry: self.registry.clone(), alive, ready, documents: None };
+        let admin = Admin { registry: self.registry.clone(), alive, ready, api: None };
         match self.metrics.take().map(TcpListener::from_std) {
             Some(Ok(listener)) => {
                 if let Ok(addr) = listener.local_addr() {
@@ -257,9 +280,9 @@ impl App {
                 }
                 tokio::spawn(admin.clone().serve(listener));
             }
-            _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr))),
+            _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr, metrics_served))),
         }
-        let admin = Admin { documents: Some(documents), ..admin };
+        let admin = Admin { api: Some(api.serve()), ..admin };
         tokio::spawn(serve_admin_socket(admin, self.config.admin_socket.path().to_owned(), self.drain.clone()));
     }
 
@@ -352,7 +375,7 @@ fn bind_metrics(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-async fn serve_metrics_later(admin: Admin, addr: SocketAddr) {
+async fn serve_metrics_later(admin: Admin, addr: SocketAddr, served: Arc<AtomicBool>) {
     let listener = loop {
         sleep(REBIND_EVERY).await;
         if let Ok(listener) = TcpListener::bind(addr).await {
@@ -360,6 +383,7 @@ async fn serve_metrics_later(admin: Admin, addr: SocketAddr) {
         }
     };
     tracing::info!(%addr, "metrics");
+    served.store(true, Ordering::Relaxed);
     admin.serve(listener).await;
 }
 

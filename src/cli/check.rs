@@ -8,8 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Output, print};
-
+use super::{Output, counted, print};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Settings};
 use crate::hooks::Defaults;
 use crate::hooks::policy::{self, Diagnostic, Loaded};
@@ -127,8 +126,4 @@ impl Findings {
             "warnings": self.loaded.warnings,
         })
     }
-}
-
-fn counted(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }

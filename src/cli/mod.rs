@@ -1,10 +1,16 @@
 //! The command line, one file a subcommand.
 
 mod check;
+mod client;
 mod command;
 mod demo;
 mod explain;
+mod history;
+mod pause;
+mod replay;
 mod serve;
+mod status;
+mod text;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,6 +35,16 @@ enum Command {
     Check(check::Args),
     /// Say which hooks would run for a pod, in which order, and why others would not
     Explain(explain::Args),
+    /// Show how a crihook that serves is: runtime, policies, hooks, journal, and what is not as it should be
+    Status(status::Args),
+    /// Show what hooks have done, and what they printed
+    History(Box<history::Args>),
+    /// Run a hook again for an event of the past
+    Replay(replay::Args),
+    /// Turn hooks off, over restarts; calls pass all the same
+    Pause(pause::PauseArgs),
+    /// Turn hooks on again
+    Resume(pause::ResumeArgs),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
     Supervise(command::Args),
@@ -42,6 +58,11 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::History(args) => history::run(&args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
         Command::Supervise(args) => command::run(&args),
     }
 }
@@ -61,4 +82,8 @@ fn print(text: &str) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
         _ => Ok(()),
     }
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod handler;
 pub mod matcher;
 pub mod metrics;
+pub mod pause;
 pub mod policy;
 
 use std::future::Future;

@@ -29,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::cri::Method;
 use crate::drain::Drain;
 use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Promise, Repeat};
+use crate::hooks::pause::Pause;
 use crate::hooks::policy::PolicySet;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Call, Container, Event, Pod, Point};
@@ -52,6 +53,7 @@ struct Inner {
     /// The calls that are watched, a bit each, by [`Call`]'s order.
     watched: AtomicU8,
     graces: Graces,
+    pause: Pause,
     drain: Drain,
 }
 
@@ -93,9 +95,9 @@ impl Subject {
 impl Interposer {
     /// Must be called within the runtime that is to do the work.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration, drain: Drain) -> Self {
+    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration, pause: Pause, drain: Drain) -> Self {
         let (handle, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
-        Self(Arc::new(Inner { engine, inventory, handle, reserve, watched, graces, drain }))
+        Self(Arc::new(Inner { engine, inventory, handle, reserve, watched, graces, pause, drain }))
     }
 
     /// From now on, these policies hold.
@@ -188,7 +190,9 @@ impl Interposer {
 impl Interceptor for Interposer {
     fn wants(&self, method: Method) -> bool {
         let watched = self.0.watched.load(Ordering::Acquire);
-        watched != 0 && watched::kind(method).is_some_and(|kind| watched & watched::bit(kind) != 0)
+        watched != 0
+            && !self.0.pause.paused()
+            && watched::kind(method).is_some_and(|kind| watched & watched::bit(kind) != 0)
     }
 
     fn before(&self, call: proxy::Call) -> Asked<Verdict> {

@@ -26,7 +26,10 @@ impl Interposer {
                 Open::Doubtful(promise, event, hooks) => self.settle(promise, self.watched_again(&event), hooks),
                 Open::Unfinished(event, hooks) => {
                     let interposer = self.clone();
-                    self.0.handle.spawn(async move { interposer.finish(&event, hooks).await });
+                    self.0.handle.spawn(async move {
+                        interposer.0.pause.resumed().await;
+                        interposer.finish(&event, hooks).await;
+                    });
                 }
             }
         }

@@ -45,7 +45,10 @@ impl Interposer {
             let open = || promise.is_pending();
             let known = find_out(|| interposer.became(&watched), open).await;
             match known {
-                Became::Done(made) => drop(interposer.succeeded(watched, made, Some(promise), hooks).await),
+                Became::Done(made) => {
+                    interposer.0.pause.resumed().await;
+                    drop(interposer.succeeded(watched, made, Some(promise), hooks).await);
+                }
                 Became::NotDone => promise.broken(),
                 Became::Lost(why) => promise.lost(why),
             }

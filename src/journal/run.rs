@@ -188,7 +188,7 @@ impl AttemptResult {
 /// Which runs to read. What is `None` is not asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
-    /// That id alone.
+    /// That id; or part of one, which it begins or ends with: its beginning is the time, its last eight digits tell it from others.
     pub id: Option<String>,
     /// Of that policy.
     pub policy: Option<String>,

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Boxed, Entry, Filter, Health, Journal, Run};
+use super::{Boxed, Entry, Filter, Health, Journal, NewRun, Run};
 
 /// See the module.
 #[derive(Default)]
-pub struct Recorded(Mutex<Vec<(Arc<str>, Run)>>);
+pub struct Recorded(Mutex<Vec<(Arc<NewRun>, Run)>>);
 
 impl Recorded {
-    fn kept(&self) -> MutexGuard<'_, Vec<(Arc<str>, Run)>> {
+    fn kept(&self) -> MutexGuard<'_, Vec<(Arc<NewRun>, Run)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -19,7 +19,7 @@ impl Recorded {
     }
 
     fn change(&self, id: &str, change: impl FnOnce(&mut Run)) {
-        if let Some((_, run)) = self.kept().iter_mut().find(|(kept, _)| **kept == *id) {
+        if let Some((_, run)) = self.kept().iter_mut().find(|(kept, _)| *kept.id == *id) {
             change(run);
         }
     }
@@ -28,15 +28,18 @@ impl Recorded {
 impl Journal for Recorded {
     fn write(&self, entry: Entry) {
         match entry {
-            Entry::Begin { run, intended } => {
-                let run = Run::new(&run, intended);
-                self.kept().push((Arc::clone(&run.id), run));
+            Entry::Begin { run: new, intended } => {
+                let run = Run::new(&new, intended);
+                self.kept().push((new, run));
             }
-            Entry::Confirm { id, event } => self.change(&id, |run| {
-                run.intended = false;
-                run.concerns(&event);
-            }),
-            Entry::Retract { id } => self.kept().retain(|(kept, _)| *kept != id),
+            Entry::Confirm { id, event } => {
+                if let Some((new, run)) = self.kept().iter_mut().find(|(kept, _)| kept.id == id) {
+                    run.intended = false;
+                    run.concerns(&event);
+                    *new = Arc::new(NewRun { event, ..(**new).clone() });
+                }
+            }
+            Entry::Retract { id } => self.kept().retain(|(kept, _)| kept.id != id),
             Entry::Start { id, number, at } => self.change(&id, |run| {
                 run.started = number;
                 run.started_at.get_or_insert(at);
@@ -59,13 +62,38 @@ impl Journal for Recorded {
         Box::pin(std::future::ready(()))
     }
 
-    fn runs(&self, _: Filter) -> Boxed<'static, Result<Vec<Run>, String>> {
+    fn runs(&self, filter: Filter) -> Boxed<'static, Result<Vec<Run>, String>> {
         let mut all = self.all();
         all.reverse();
+        all.retain(|run| passes(&filter, run));
+        all.truncate(filter.limit);
+        if !filter.attempts {
+            all.iter_mut().for_each(|run| run.attempts = None);
+        }
         Box::pin(std::future::ready(Ok(all)))
+    }
+
+    fn begun(&self, id: &str) -> Boxed<'static, Result<Option<Arc<NewRun>>, String>> {
+        let found = self.kept().iter().find(|(kept, _)| *kept.id == *id).map(|(kept, _)| Arc::clone(kept));
+        Box::pin(std::future::ready(Ok(found)))
     }
 
     fn health(&self) -> Health {
         Health::default()
     }
+}
+
+fn passes(filter: &Filter, run: &Run) -> bool {
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+    let container = [&run.container, &run.container_id];
+    filter.id.as_deref().is_none_or(|id| run.id.starts_with(id) || run.id.ends_with(id))
+        && is(&filter.policy, &run.policy)
+        && is(&filter.hook, &run.hook)
+        && filter.point.is_none_or(|point| point == run.point)
+        && is(&filter.namespace, &run.namespace)
+        && is(&filter.pod, &run.pod)
+        && (filter.container.is_none() || container.contains(&&filter.container))
+        && filter.outcome.is_none_or(|outcome| run.outcome == Some(outcome))
+        && filter.ended.is_none_or(|ended| run.ended_at.is_some() == ended)
+        && filter.since.is_none_or(|since| run.created_at >= since)
 }

@@ -36,12 +36,13 @@ struct Case {
     spec: policy::Command,
     limit: Duration,
     annotation: String,
+    replay_of: Option<&'static str>,
 }
 
 fn command<const N: usize>(command: [&str; N]) -> Case {
     let command = command.iter().map(|argument| Template::parse(argument).unwrap()).collect();
     let spec = policy::Command { command, env: Vec::new(), user: None };
-    Case { spec, limit: Duration::from_secs(20), annotation: "true".into() }
+    Case { spec, limit: Duration::from_secs(20), annotation: "true".into(), replay_of: None }
 }
 
 fn shell(script: &str) -> Case {
@@ -100,9 +101,9 @@ impl Case {
             event_id: "event-1".into(),
             event: Arc::new(event),
             hook,
+            replay_of: self.replay_of.map(Arc::from),
             attempt: 2,
             deadline,
-            replay_of: None,
             address: None,
         };
         handler.attempt(delivery).await
@@ -202,6 +203,15 @@ async fn the_environment_is_what_the_contract_says_and_nothing_of_crihooks_own()
     POLICY=drain-web
     SANDBOX_ID=s1
     ");
+}
+
+#[tokio::test]
+async fn a_replay_says_what_it_repeats() {
+    let mut case = shell("echo $REPLAY_OF; cat");
+    case.replay_of = Some("event-0");
+    let text = case.stdout().await;
+    let document = text.strip_prefix("event-0\n").expect("a variable");
+    assert_eq!(serde_json::from_str::<serde_json::Value>(document).unwrap()["replayof"], "event-0");
 }
 
 #[tokio::test]

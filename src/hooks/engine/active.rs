@@ -83,11 +83,15 @@ impl Active {
         runs.cloned().collect()
     }
 
-    /// The hook of that name.
-    #[must_use]
-    pub fn find(&self, policy: &str, hook: &str, point: Point) -> Option<Arc<Bound>> {
-        let hooks = self.points[point.index()].iter().flat_map(|(_, hooks)| hooks);
-        hooks.into_iter().find(|bound| *bound.hook.policy == *policy && *bound.hook.name == *hook).cloned()
+    /// All of its hooks: by point, then in the order of the policies.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Bound>> {
+        self.points.iter().flatten().flat_map(|(_, hooks)| hooks)
+    }
+
+    /// The hook of that name in the policy of that name, if it is bound to `point`.
+    pub(super) fn bound(&self, policy: &str, hook: &str, point: Point) -> Option<Arc<Bound>> {
+        let there = self.points[point.index()].iter().flat_map(|(_, hooks)| hooks);
+        there.into_iter().find(|bound| *bound.hook.policy == *policy && *bound.hook.name == *hook).cloned()
     }
 
     /// What it was made from.

@@ -43,7 +43,7 @@ impl Engine {
         for left in left.runs {
             let event = &left.run.event;
             let (subject, point): (Arc<str>, _) = (event.subject().into(), event.point);
-            let Some(bound) = active.find(&left.run.policy, &left.run.hook, point) else {
+            let Some(bound) = active.bound(&left.run.policy, &left.run.hook, point) else {
                 self.means.give_up(&left, "the policies have no such hook any more");
                 continue;
             };

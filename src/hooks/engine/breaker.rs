@@ -49,17 +49,20 @@ struct State {
     last: String,
     /// While open, when the next probe is due.
     probe: Option<Instant>,
+    /// While open, since when.
+    opened: Option<Instant>,
 }
 
 impl State {
     fn look(&self, now: Instant) -> Admission {
         match self.probe {
-            Some(until) if now < until => Admission::Open {
-                until,
-                why: format!("breaker open: {} failures in a row, last: {}", self.failures, self.last),
-            },
+            Some(until) if now < until => Admission::Open { until, why: format!("breaker open: {}", self.why()) },
             _ => Admission::Go,
         }
+    }
+
+    fn why(&self) -> String {
+        format!("{} failures in a row, last: {}", self.failures, self.last)
     }
 
     /// As [`State::look`], and the attempt begins: while open, it is the probe.
@@ -75,6 +78,7 @@ impl State {
     fn answered(&mut self) -> bool {
         self.failures = 0;
         self.last.clear();
+        self.opened = None;
         self.probe.take().is_some()
     }
 
@@ -84,6 +88,7 @@ impl State {
         why[..why.floor_char_boundary(WORDS)].clone_into(&mut self.last);
         let opens = self.probe.is_none() && self.failures >= FAILURES;
         if opens {
+            self.opened = Some(now);
             self.probe = Some(now + PROBE_EVERY);
         }
         opens
@@ -111,6 +116,12 @@ impl Breaker {
     /// Whether an attempt could begin now.
     pub(super) fn look(&self) -> Admission {
         locked(&self.state).look(Instant::now())
+    }
+
+    /// For how long it has been open, and what happened; `None` while it is closed.
+    pub(super) fn open(&self) -> Option<(Duration, String)> {
+        let state = locked(&self.state);
+        state.opened.map(|opened| (opened.elapsed(), state.why()))
     }
 
     /// Lets an attempt begin, or not. What comes of it must be said, unless it says nothing of the endpoint.

@@ -25,10 +25,12 @@ mod call;
 mod lane;
 mod promise;
 mod record;
+mod replay;
 mod retry;
 mod run;
 mod session;
 mod slots;
+mod state;
 mod subjects;
 mod terms;
 #[cfg(test)]
@@ -38,6 +40,8 @@ pub use active::{Active, Bound, OPT_OUT};
 pub use adopt::Open;
 pub use call::{Fired, Limits, Rejection, Repeat};
 pub use promise::Promise;
+pub use replay::NoReplay;
+pub use state::{OpenBreaker, Queue};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -49,6 +53,7 @@ use tracing::warn;
 use crate::drain::Drain;
 use crate::hooks::handler::Handler;
 use crate::hooks::metrics::HookMetrics;
+use crate::hooks::pause::Pause;
 use crate::hooks::policy::{FailurePolicy, Hook, Mode, PolicySet};
 use crate::hooks::{Options, Runtime};
 use crate::journal::{Entry, Journal};
@@ -91,6 +96,7 @@ struct Means {
     runtime: Arc<dyn Runtime>,
     journal: Arc<dyn Journal>,
     metrics: HookMetrics,
+    pause: Pause,
     drain: Drain,
     blocking: Slots,
     background: Slots,
@@ -145,6 +151,7 @@ impl Engine {
         build: impl Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync + 'static,
         journal: Arc<dyn Journal>,
         metrics: HookMetrics,
+        pause: Pause,
         drain: Drain,
     ) -> Arc<Self> {
         let nothing = Active::new(PolicySet::default(), options.allow_opt_out, |_| unreachable!("it has no hooks"));
@@ -152,6 +159,7 @@ impl Engine {
             runtime,
             journal,
             metrics,
+            pause,
             drain,
             blocking: Slots::new(options.concurrency),
             background: Slots::new(options.concurrency),

@@ -156,8 +156,12 @@ impl Run {
         }
     }
 
-    /// Waits until an attempt may begin. A background run waits for an open breaker, without a slot; a blocking one fails.
+    /// Waits until an attempt may begin. A background run waits until hooks are on, and for an open breaker, without a slot; a blocking one
+    /// fails if that is open, and goes on if it began before hooks were paused.
     async fn admission(&self) -> Result<Option<Slot>, Ended> {
+        if !self.awaited {
+            self.means.pause.resumed().await;
+        }
         // It does nothing, so any number may do it at once.
         if matches!(self.bound.hook.action, Action::Sleep(_)) {
             return Ok(None);

@@ -104,7 +104,9 @@ impl Command {
         let known = Name::ALL.iter().map(|name| (name.text(), values.get(*name)));
         let told = [("PATH", PATH), ("POINT", point.name()), ("POLICY", &hook.policy), ("HOOK", &hook.name)];
         let own = self.spec.env.iter().map(|(name, value)| (name.as_str(), values.fill(value)));
-        let env = told.into_iter().map(|(name, value)| (name, value.to_owned())).chain(known).chain(own);
+        let replay = values.delivery.replay_of.as_deref().map(|of| ("REPLAY_OF", of));
+        let told = told.into_iter().chain(replay).map(|(name, value)| (name, value.to_owned()));
+        let env = told.chain(known).chain(own);
 
         let mut command = tokio::process::Command::new(&self.supervisor);
         command.arg0("crihook").args(["__command", "supervise", "--token", token]);

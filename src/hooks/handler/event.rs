@@ -28,6 +28,9 @@ struct Document<'a> {
     subject: String,
     time: String,
     datacontenttype: &'static str,
+    /// An extension attribute: these are spelled without capitals.
+    #[serde(rename = "replayof", skip_serializing_if = "Option::is_none")]
+    replay_of: Option<&'a str>,
     data: Data<'a>,
 }
 
@@ -89,6 +92,7 @@ pub(super) fn document(delivery: &Delivery, node: &Node) -> Bytes {
         subject,
         time: humantime::format_rfc3339_millis(event.at).to_string(),
         datacontenttype: "application/json",
+        replay_of: delivery.replay_of.as_deref(),
         data: Data {
             point: event.point.name(),
             policy: &hook.policy,
@@ -138,6 +142,14 @@ mod tests {
         assert_eq!(document["subject"], "payments/web-0");
         assert_eq!(document["type"], "dev.crihook.PostRunPodSandbox");
         assert!(document["data"].get("container").is_none() && document["data"].get("graceSeconds").is_none());
+    }
+
+    #[test]
+    fn a_replay_says_what_it_repeats() {
+        let mut delivery = testing::delivery(testing::hook("PreStop", testing::sleep()));
+        delivery.replay_of = Some("event-0".into());
+        let document: serde_json::Value = serde_json::from_slice(&document(&delivery, &testing::node())).unwrap();
+        assert_eq!((&document["id"], &document["replayof"]), (&"event-1".into(), &"event-0".into()));
     }
 
     #[test]

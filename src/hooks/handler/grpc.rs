@@ -92,6 +92,7 @@ impl Grpc {
             grace: event.grace.and_then(|grace| grace.try_into().ok()),
             pod: Some(pod),
             container,
+            replay_of: delivery.replay_of.as_deref().unwrap_or_default().to_owned(),
         });
         request.set_timeout(limit);
         request

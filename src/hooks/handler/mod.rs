@@ -63,10 +63,10 @@ pub struct Delivery {
     pub event: Arc<Event>,
     /// Which hook it is for.
     pub hook: Arc<Hook>,
+    /// The run that this one repeats because somebody asked for it; it was delivered under that id.
+    pub replay_of: Option<Arc<str>>,
     /// Counted from 1.
     pub attempt: u32,
-    /// The event that this one repeats because somebody asked for it.
-    pub replay_of: Option<Arc<str>>,
     /// When the attempt must be over.
     pub deadline: Instant,
     /// Where the pod is, if the hook needs to know.

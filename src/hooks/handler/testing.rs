@@ -78,10 +78,10 @@ pub(super) fn sandbox_delivery(hook: Arc<Hook>) -> Delivery {
         at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
     };
     Delivery {
-        replay_of: None,
         event_id: "event-1".into(),
         event: Arc::new(event),
         hook,
+        replay_of: None,
         attempt: 2,
         deadline: Instant::now() + Duration::from_secs(10),
         address: Some(Address::Pod(LOCAL)),

@@ -179,3 +179,16 @@ async fn beyond_the_bound_of_the_queue_a_run_is_recorded_as_abandoned() {
     kit.idle().await;
     assert_eq!(kit.metrics(&["crihook_hook_queue_length 0"]).len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_hooks_are_paused_what_is_queued_waits_and_what_is_under_way_ends() {
+    let kit = Kit::new([(background("a"), takes(secs(5))), (background("b"), takes(secs(1)))]);
+    kit.fire(Point::POST_START, "c", None).await.unwrap();
+    settle().await;
+    kit.pause.pause(None);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(kit.runs(), ["a succeeded 1", "b - 0"]);
+    kit.pause.resume();
+    kit.idle().await;
+    assert_eq!(kit.runs(), ["a succeeded 1", "b succeeded 1"]);
+}

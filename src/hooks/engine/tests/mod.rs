@@ -176,6 +176,7 @@ struct Kit {
     engine: Arc<Engine>,
     journal: Arc<Recorded>,
     registry: Registry,
+    pause: Pause,
     drain: Drain,
     log: Arc<Log>,
 }
@@ -203,6 +204,7 @@ impl Kit {
         let (journal, log) = (Arc::new(Recorded::default()), Arc::new(Log::default()));
         let (registry, drain) = (Registry::new(), Drain::default());
         let metrics = HookMetrics::register(&registry).unwrap();
+        let pause = Pause::open(&PathBuf::from("/nowhere"), crate::hooks::pause::register(&registry).unwrap());
         let seen = Arc::clone(&log);
         let build = move |hook: &Arc<Hook>| -> Result<Box<dyn Handler>, String> {
             let script = Arc::clone(scripts.get(&hook.name).ok_or("no script")?);
@@ -214,10 +216,11 @@ impl Kit {
             build,
             Arc::clone(&journal) as Arc<dyn Journal>,
             metrics,
+            pause.clone(),
             drain.clone(),
         );
         engine.activate(set(hooks));
-        Self { engine, journal, registry, drain, log }
+        Self { engine, journal, registry, pause, drain, log }
     }
 
     fn event(point: Point, container: &str) -> Event {

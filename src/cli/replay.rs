@@ -1,0 +1,74 @@
+//! `crihook replay`: a hook is run again for an event of the past.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::{self, At, Client, Refused, SOON};
+use super::history::{Run, short};
+use super::text::{took, visible};
+use super::{Output, print};
+use crate::app::api::query;
+
+/// What `replay` is told.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The run's id, or how that begins or ends
+    #[arg(value_name = "RUN", value_parser = query::run)]
+    run: String,
+    /// Do not wait for the new run to end
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    at: At,
+    /// How it is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    output: Output,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Begun {
+    id: String,
+    replay_of: String,
+}
+
+/// Replays. The exit code is 1 if the new run does not succeed.
+pub fn run(args: &Args) -> ExitCode {
+    client::run(&args.at, async |client: Client| replay(args, &client).await)
+}
+
+async fn replay(args: &Args, client: &Client) -> Result<(), Refused> {
+    let document = client.post(&format!("/v1/runs/{}/replay", args.run), &json!({}), SOON).await?;
+    let begun: Begun = client.understand(document.clone())?;
+    if args.no_wait {
+        let text = format!("run {} replays {}\n", begun.id, begun.replay_of);
+        return Ok(print(&if args.output == Output::Json { format!("{document:#}\n") } else { text })?);
+    }
+    // One that is over already is told at once.
+    let ends = [("id", begun.id.clone()), ("limit", "1".to_owned()), ("follow", "true".to_owned())];
+    let mut lines = client.lines("/v1/runs", &ends).await?;
+    let document = loop {
+        match lines.next().await? {
+            Some(document) if document.get("id").is_some() => break document,
+            Some(_) => {}
+            None => {
+                let why =
+                    format!("crihook is ending; `crihook history show {}` tells what became of it", short(&begun.id));
+                return Err(Refused::Failed(why));
+            }
+        }
+    };
+    let run: Run = client.understand(document.clone())?;
+    let succeeded = run.outcome.as_deref() == Some("succeeded");
+    if args.output == Output::Json {
+        print(&format!("{document:#}\n"))?;
+    } else {
+        let time = run.duration(SystemTime::now()).map(|time| format!(" after {}", took(time))).unwrap_or_default();
+        let reason = run.reason.as_ref().map(|reason| format!(": {}", visible(reason))).unwrap_or_default();
+        print(&format!("run {} {}{time}{reason}\n", run.id, visible(run.state())))?;
+    }
+    if succeeded { Ok(()) } else { Err(Refused::Told) }
+}

@@ -1,0 +1,149 @@
+//! What commands print for people: aligned, without colours, and without what could play with a terminal.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// A cell without a value.
+pub const NOTHING: &str = "-";
+
+/// How long something has been so, in its largest unit, as kubectl has it: `3m`.
+pub fn age(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    match (minutes, hours) {
+        (0, _) => format!("{seconds}s"),
+        (_, 0) => format!("{minutes}m"),
+        (_, 1..48) => format!("{hours}h"),
+        _ => format!("{}d", hours / 24),
+    }
+}
+
+/// How long something took, with what of it can matter: `35ms`, `1.2s`, `2m10s`.
+pub fn took(time: Duration) -> String {
+    let (seconds, millis) = (time.as_secs(), time.subsec_millis());
+    match seconds {
+        0 if millis == 0 => "<1ms".to_owned(),
+        0 => format!("{millis}ms"),
+        1..10 => format!("{seconds}.{}s", millis / 100),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{}m", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// A size: `3.1 MiB`.
+pub fn size(bytes: u64) -> String {
+    let (mut rest, mut unit) = (bytes, "B");
+    let mut tenths = 0;
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if rest < 1024 {
+            break;
+        }
+        tenths = rest % 1024 * 10 / 1024;
+        rest /= 1024;
+        unit = larger;
+    }
+    if unit == "B" { format!("{rest} B") } else { format!("{rest}.{tenths} {unit}") }
+}
+
+/// On one line, with everything escaped that is not to be seen as it is: what hooks print must not move a cursor or turn a line around.
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        // Those that change the direction of what follows, and those that break lines without being control characters.
+        let acts =
+            c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if acts {
+            let _ = write!(shown, "{}", c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// As [`visible`], with its lines and tabs kept, each line after `indent`; ends with a line feed.
+pub fn block(text: &str, indent: &str) -> String {
+    let mut shown = String::new();
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
+        let words: Vec<String> = line.split('\t').map(visible).collect();
+        let _ = writeln!(shown, "{}", format!("{indent}{}", words.join("\t")).trim_end());
+    }
+    shown
+}
+
+/// Cut after so many characters.
+pub fn cut(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Rows of cells, as wide as the widest of each column.
+#[derive(Debug)]
+pub struct Table<const N: usize> {
+    widths: [usize; N],
+    rows: Vec<[String; N]>,
+}
+
+impl<const N: usize> Table<N> {
+    /// With this first row.
+    pub fn new(head: [&str; N]) -> Self {
+        let mut table = Self { widths: [0; N], rows: Vec::new() };
+        table.add(head.map(str::to_owned));
+        table
+    }
+
+    /// Makes columns at least so wide: for rows that come after some are printed.
+    pub fn at_least(&mut self, widths: [usize; N]) {
+        self.widths = std::array::from_fn(|n| self.widths[n].max(widths[n]));
+    }
+
+    /// One more row.
+    pub fn add(&mut self, row: [String; N]) {
+        let row = row.map(|cell| visible(&cell));
+        self.at_least(std::array::from_fn(|n| row[n].chars().count()));
+        self.rows.push(row);
+    }
+
+    /// The rows that have not been printed yet, each a line.
+    pub fn print(&mut self) -> String {
+        let mut page = String::new();
+        for row in self.rows.drain(..) {
+            let cells: Vec<String> =
+                row.iter().zip(self.widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+            let _ = writeln!(page, "{}", cells.join("  ").trim_end());
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_sizes_are_told_in_a_few_characters() {
+        let ages = [0, 59, 60, 3599, 3600, 47 * 3600, 48 * 3600].map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "47h", "2d"]);
+        let times = [0, 35, 1250, 12_500, 130_000, 7_260_000].map(|millis| took(Duration::from_millis(millis)));
+        assert_eq!(times, ["<1ms", "35ms", "1.2s", "12s", "2m10s", "2h1m"]);
+        assert_eq!([0, 1023, 1536, 3_250_586].map(size), ["0 B", "1023 B", "1.5 KiB", "3.1 MiB"]);
+    }
+
+    #[test]
+    fn nothing_that_is_shown_plays_with_a_terminal() {
+        assert_eq!(visible("a\u{1b}[2Jb\r\n\u{9b}1m\u{202e}é"), "a\\u{1b}[2Jb\\r\\n\\u{9b}1m\\u{202e}é");
+        assert_eq!(block("a\tb\n\u{7}\n", "  "), "  a\tb\n  \\u{7}\n");
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(["A", "B"]);
+        table.add(["long".into(), "x".into()]);
+        assert_eq!(table.print(), "A     B\nlong  x\n");
+        table.add(["é".into(), String::new()]);
+        assert_eq!(table.print(), "é\n");
+    }
+}
