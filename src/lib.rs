@@ -15,17 +15,18 @@
 //! | [`cri`] | CRI's vocabulary: methods, codes, frames, patches, the view's messages |
 //! | [`lifecycle`] | points, pods, containers, events, outcomes: plain types |
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
-//! | [`drain`], [`metrics`], [`telemetry`] | what all share |
+//! | [`clock`], [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, cri, lifecycle, drain`;
-//! `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
+//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, journal, cri, lifecycle, drain`;
+//! `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, clock, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
 //! inventory; `inventory → lifecycle`; `journal → lifecycle, metrics`; `admin → drain, metrics`; `sim → cri`; `config → the types that modules declare`;
-//! `cri`, `lifecycle`, `drain`, `metrics` and `telemetry` use nothing of the crate.
+//! `lifecycle → clock`; `clock`, `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.
 //! A test holds the crate to it.
 
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod cri;
 pub mod drain;

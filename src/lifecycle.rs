@@ -8,7 +8,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
+
+use crate::clock::Moment;
 
 /// Before a call is passed on, or after it has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -220,7 +222,7 @@ pub struct Event {
     /// At `PreStop`: what of the grace period hooks may use.
     pub grace: Option<Duration>,
     /// When it happened.
-    pub at: SystemTime,
+    pub at: Moment,
 }
 
 impl Event {

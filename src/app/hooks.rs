@@ -7,9 +7,10 @@ use prometheus::{IntGauge, Registry};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::drain::Drain;
-use crate::hooks::engine::{Engine, RunSeen};
+use crate::hooks::engine::{Engine, RunSeen, Surroundings};
 use crate::hooks::handler::{Workshop, default_node_address};
 use crate::hooks::metrics::HookMetrics;
 use crate::hooks::pause::{self, Pause};
@@ -65,15 +66,15 @@ impl Hooks {
         let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
         let pause = Pause::open(&config.state_dir, families.paused);
         let journal: Arc<dyn Journal> = Arc::new(Recorded::default());
-        let engine = Engine::new(
-            options,
-            runtime.clone(),
-            move |hook| workshop.build(hook),
-            Arc::clone(&journal),
-            families.hooks,
-            pause.clone(),
-            drain.clone(),
-        );
+        let around = Surroundings {
+            runtime: runtime.clone(),
+            journal: Arc::clone(&journal),
+            metrics: families.hooks,
+            pause: pause.clone(),
+            clock: Clock::system(),
+            drain: drain.clone(),
+        };
+        let engine = Engine::new(options, around, move |hook| workshop.build(hook));
         if let Some(observer) = observer {
             engine.observe(observer);
         }

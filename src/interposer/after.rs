@@ -95,12 +95,12 @@ impl Interposer {
         promise: Option<Promise>,
         hooks: Vec<Arc<Bound>>,
     ) -> (Fired, Option<Status>) {
-        let unmade = watched.subject.event(Point::pre(watched.kind), None).subject();
+        let unmade = watched.subject.event(Point::pre(watched.kind), self.0.engine.clock().now()).subject();
         if let Some(id) = made {
             self.learn(&mut watched, id);
         }
         let point = Point::post(watched.kind);
-        let event = watched.subject.event(point, None);
+        let event = watched.subject.event(point, self.0.engine.clock().now());
         let subject = event.subject();
         let mut fired = self.0.engine.follow(promise, event, hooks, watched.limits()).await;
         let verdict = std::mem::replace(&mut fired.verdict, Ok(()));

@@ -19,13 +19,14 @@ mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock::Moment;
 use crate::cri::Method;
 use crate::drain::Drain;
 use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Promise, Repeat};
@@ -87,8 +88,8 @@ impl Watched {
 }
 
 impl Subject {
-    fn event(&self, point: Point, grace: Option<Duration>) -> Event {
-        Event { point, pod: Arc::clone(&self.pod), container: self.container.clone(), grace, at: SystemTime::now() }
+    fn event(&self, point: Point, at: Moment) -> Event {
+        Event { point, pod: Arc::clone(&self.pod), container: self.container.clone(), grace: None, at }
     }
 }
 
@@ -135,7 +136,7 @@ impl Interposer {
     /// Writes down what is to follow the call if it succeeds.
     fn promise(&self, watched: &Watched) -> Option<Promise> {
         let point = Point::post(watched.kind);
-        let event = watched.subject.event(point, None);
+        let event = watched.subject.event(point, self.0.engine.clock().now());
         self.0.engine.promise(&event, &watched.plan(point), watched.limits().repeat)
     }
 
@@ -149,7 +150,7 @@ impl Interposer {
             _ => false,
         };
         let point = Point::pre(watched.kind);
-        let event = watched.subject.event(point, None);
+        let event = watched.subject.event(point, self.0.engine.clock().now());
         let fired = self.0.engine.fire(event, watched.plan(point), watched.limits()).await;
         (Fired { ran: fired.ran || before, ..fired }, None)
     }

@@ -1,7 +1,7 @@
 //! What a crihook that died has left to do.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::sleep;
 
@@ -59,7 +59,7 @@ impl Interposer {
     /// A stop cannot be called off, so its hooks need not wait for the kubelet to ask again; if it does meanwhile, it joins them.
     async fn finish_pre_stop(&self, watched: &Watched, event: &Event, hooks: &[Arc<Bound>]) {
         let Some(container) = &watched.subject.container else { return };
-        let ago = SystemTime::now().duration_since(event.at).unwrap_or_default();
+        let ago = self.0.engine.clock().age(&event.at);
         self.0.graces.record(&container.id, ago, event.grace.unwrap_or_default());
         while self.0.engine.is_left(&container.id, hooks, Point::PRE_STOP) {
             match self.0.inventory.runtime().state(&container.id).await {

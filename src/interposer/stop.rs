@@ -16,7 +16,7 @@ use crate::cri::patched;
 use crate::cri::v1::StopContainerRequest;
 use crate::hooks::engine::{Bound, Fired, Limits, Repeat};
 use crate::inventory::State;
-use crate::lifecycle::{Call, LEAST_GRACE, Point};
+use crate::lifecycle::{Call, Event, LEAST_GRACE, Point};
 
 /// Containers whose grace is remembered at most.
 const CAP: usize = 10_000;
@@ -127,7 +127,7 @@ impl Interposer {
         }
         // A grace beyond the end of time is none.
         let deadline = deadline.into_iter().chain(Instant::now().checked_add(grace)).min();
-        let event = subject.event(Point::PRE_STOP, Some(grace));
+        let event = Event { grace: Some(grace), ..subject.event(Point::PRE_STOP, self.0.engine.clock().now()) };
         self.0.engine.fire(event, plan, Limits { deadline, repeat: Repeat::Once }).await
     }
 

@@ -305,7 +305,8 @@ mod tests {
             failure_policy: FailurePolicy::Ignore,
         };
         let container = Some(Arc::new(Container { name: "main".to_owned(), ..Container::default() }));
-        let event = Event { point, pod: Arc::default(), container, grace: None, at: std::time::SystemTime::now() };
+        let event =
+            Event { point, pod: Arc::default(), container, grace: None, at: std::time::SystemTime::now().into() };
         RunSeen {
             id: "1".into(),
             hook: Arc::new(hook),

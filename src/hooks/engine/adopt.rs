@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep_until};
 
 use super::active::Bound;
 use super::promise::Promise;
@@ -53,7 +53,7 @@ impl Engine {
                 group.or_insert_with(|| (Arc::clone(event), Vec::new())).1.push((Arc::clone(&bound), run));
             };
             let once = left.run.once;
-            if self.means.time_left(event).is_zero() {
+            if run.expiry <= Instant::now() {
                 run.abandon(&too_old(self.means.max_age));
             } else if once && self.is_superseded(&subject, point, &bound.key) {
                 run.abandon("another run has taken its place");
@@ -77,7 +77,7 @@ impl Engine {
         let mut open: Vec<_> = doubtful.collect();
         for ((subject, point), (event, runs)) in unfinished {
             let hooks = runs.iter().map(|(bound, _)| Arc::clone(bound)).collect();
-            self.leave_at(&subject, point, &event, runs);
+            self.leave_at(&subject, point, runs);
             // Hooks after a call are still to be run, and so are those before a stop, which cannot be called off.
             if point.stage == Stage::Post || point == Point::PRE_STOP {
                 open.push(Open::Unfinished(event, hooks));
@@ -102,14 +102,14 @@ impl Engine {
     }
 
     /// Keeps runs for a call that goes on with them, as long as that makes sense.
-    fn leave_at(self: &Arc<Self>, subject: &Arc<str>, point: Point, event: &Event, runs: Vec<(Arc<Bound>, Run)>) {
+    fn leave_at(self: &Arc<Self>, subject: &Arc<str>, point: Point, runs: Vec<(Arc<Bound>, Run)>) {
+        let expiry = runs.iter().map(|(_, run)| run.expiry).max().unwrap_or_else(Instant::now);
         for (bound, run) in runs {
             self.book().leave(subject, point, bound.key.clone(), run);
         }
         let (engine, subject) = (Arc::downgrade(self), Arc::clone(subject));
-        let left = self.means.time_left(event);
         tokio::spawn(async move {
-            sleep(left).await;
+            sleep_until(expiry).await;
             let Some(engine) = engine.upgrade() else { return };
             let late = engine.book().take_waiting(&subject, Some(point));
             for run in late {
@@ -126,7 +126,7 @@ impl Means {
         tracing::info!(run = %run.id, policy = %run.policy, hook = %run.hook, reason, "hook given up");
         self.journal.write(Entry::End {
             id: Arc::clone(&run.id),
-            at: std::time::SystemTime::now(),
+            at: self.clock.wall(),
             outcome: Outcome::Abandoned,
             reason: Some(reason.to_owned()),
         });

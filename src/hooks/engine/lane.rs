@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
 use tracing::warn;
 
 use super::run::{Left, Run};
@@ -12,12 +11,6 @@ use super::subjects::{Put, Queued};
 use super::terms::{Stop, Terms};
 use super::{Book, Engine};
 use crate::lifecycle::{Outcome, Point};
-
-/// A run that waits for its turn.
-pub(super) struct Waiting {
-    run: Run,
-    expiry: Instant,
-}
 
 impl Engine {
     /// Queues a run; the lane is `Put::First` if it needs a worker. Its record is made whatever becomes of it. Once crihook is ending, it
@@ -27,13 +20,12 @@ impl Engine {
             run.leave();
             return Put::Full;
         }
-        let expiry = Instant::now() + self.means.time_left(&run.event);
         let (key, point) = (run.bound.key.clone(), run.event.point);
-        let (put, back) = book.put(subject, Queued { point, key, once, run: Waiting { run, expiry } });
+        let (put, back) = book.put(subject, Queued { point, key, once, run });
         if let Some(Queued { run, .. }) = back {
-            let hook = &run.run.bound.hook;
+            let hook = &run.bound.hook;
             warn!(policy = %hook.policy, hook = %hook.name, "the queue of background runs is full");
-            run.run.abandon("queue full");
+            run.abandon("queue full");
         }
         put
     }
@@ -44,17 +36,17 @@ impl Engine {
         let _guard = drain.guard();
         loop {
             let stop = Arc::new(Stop::default());
-            let Some(Queued { point, key, once, run: Waiting { run, expiry } }) =
-                self.book().take(&subject, Arc::clone(&stop))
-            else {
+            let Some(Queued { point, key, once, run }) = self.book().take(&subject, Arc::clone(&stop)) else {
                 self.forget_if_gone(&subject);
                 return;
             };
             let ending = drain.ending().clone();
-            let max_age = self.means.max_age;
             let mut swept = false;
             let ended = {
-                let run = run.perform(Terms::Background { stop, ending: ending.clone(), expiry, max_age });
+                let run = {
+                    let (expiry, max_age) = (run.expiry, self.means.max_age);
+                    run.perform(Terms::Background { stop, ending: ending.clone(), expiry, max_age })
+                };
                 tokio::pin!(run);
                 loop {
                     tokio::select! {
@@ -77,7 +69,7 @@ impl Engine {
     pub(super) fn give_up(&self, subject: &str, point: Point, reason: &str) {
         let taken = self.book().take_queued(subject, Some(point));
         for queued in taken {
-            queued.run.run.abandon(reason);
+            queued.run.abandon(reason);
         }
     }
 

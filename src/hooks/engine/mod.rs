@@ -23,6 +23,7 @@ mod adopt;
 mod breaker;
 mod call;
 mod lane;
+mod means;
 mod promise;
 mod record;
 mod replay;
@@ -39,31 +40,30 @@ mod tests;
 pub use active::{Active, Bound, OPT_OUT};
 pub use adopt::Open;
 pub use call::{Fired, Limits, Rejection, Repeat};
+pub use means::Surroundings;
 pub use promise::Promise;
 pub use replay::NoReplay;
 pub use state::{OpenBreaker, Queue};
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use crate::drain::Drain;
+use crate::clock::Clock;
+use crate::hooks::Options;
 use crate::hooks::handler::Handler;
-use crate::hooks::metrics::HookMetrics;
-use crate::hooks::pause::Pause;
 use crate::hooks::policy::{FailurePolicy, Hook, Mode, PolicySet};
-use crate::hooks::{Options, Runtime};
-use crate::journal::{Entry, Journal};
+use crate::journal::Entry;
 use crate::lifecycle::{Event, Outcome, Point};
 
 use active::Unbuilt;
 use breaker::Breaker;
-use lane::Waiting;
+use means::Means;
 use record::Begun;
-use run::{ENDING, FAR, Run};
+use run::{ENDING, Run};
 use session::{Caller, Session, Verdict};
 use slots::Slots;
 use subjects::{Put, Subjects};
@@ -78,7 +78,7 @@ const MAX_SUBJECTS: usize = 20_000;
 type Build = dyn Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync;
 
 /// What is remembered of each subject.
-type Book = Subjects<Arc<Session>, Waiting, Arc<Stop>, Run>;
+type Book = Subjects<Arc<Session>, Run, Arc<Stop>>;
 
 /// Runs hooks. See the module.
 pub struct Engine {
@@ -89,19 +89,6 @@ pub struct Engine {
     /// By endpoint, as long as some hook uses it.
     breakers: Mutex<HashMap<String, Weak<Breaker>>>,
     book: Mutex<Book>,
-}
-
-/// What runs need.
-struct Means {
-    runtime: Arc<dyn Runtime>,
-    journal: Arc<dyn Journal>,
-    metrics: HookMetrics,
-    pause: Pause,
-    drain: Drain,
-    blocking: Slots,
-    background: Slots,
-    max_age: Duration,
-    observers: Mutex<Vec<mpsc::Sender<RunSeen>>>,
 }
 
 /// A hook, by its policy's name and its own.
@@ -147,20 +134,12 @@ impl Engine {
     /// Without any policy yet. `build` makes a hook's handler when a set becomes active.
     pub fn new(
         options: &Options,
-        runtime: Arc<dyn Runtime>,
+        around: Surroundings,
         build: impl Fn(&Arc<Hook>) -> Result<Box<dyn Handler>, String> + Send + Sync + 'static,
-        journal: Arc<dyn Journal>,
-        metrics: HookMetrics,
-        pause: Pause,
-        drain: Drain,
     ) -> Arc<Self> {
         let nothing = Active::new(PolicySet::default(), options.allow_opt_out, |_| unreachable!("it has no hooks"));
         let means = Means {
-            runtime,
-            journal,
-            metrics,
-            pause,
-            drain,
+            around,
             blocking: Slots::new(options.concurrency),
             background: Slots::new(options.concurrency),
             max_age: options.max_age,
@@ -386,6 +365,12 @@ impl Engine {
         self.give_up(subject, point, reason);
     }
 
+    /// What tells the time here.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.means.clock
+    }
+
     /// Whether some of `hooks` have not succeeded for `subject` at `point`.
     #[must_use]
     pub fn unfinished(&self, subject: &str, hooks: &[Arc<Bound>], point: Point) -> bool {
@@ -435,19 +420,6 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.clear();
         self.session.end();
-    }
-}
-
-impl Means {
-    /// How long a background run may still take to begin.
-    fn time_left(&self, event: &Event) -> Duration {
-        let age = SystemTime::now().duration_since(event.at).unwrap_or_default();
-        self.max_age.saturating_sub(age).min(FAR)
-    }
-
-    fn seen(&self, run: &RunSeen) {
-        locked(&self.observers)
-            .retain(|observer| !matches!(observer.try_send(run.clone()), Err(mpsc::error::TrySendError::Closed(_))));
     }
 }
 

@@ -55,7 +55,7 @@ impl Run {
             event: Arc::clone(event),
             once: begun.once,
             replay_of: begun.replay_of,
-            created_at: SystemTime::now(),
+            created_at: means.clock.wall(),
         });
         let left = LeftRun { run: Arc::clone(&run), intended: begun.intended, started: 0, failed: 0 };
         means.journal.write(Entry::Begin { run, intended: begun.intended });
@@ -78,6 +78,7 @@ impl Run {
             made: left.failed,
             began: None,
             awaited: false,
+            expiry: means.expiry(&left.run),
             stage,
         }
     }
@@ -87,6 +88,7 @@ impl Run {
         if self.stage == Stage::Promised {
             self.stage = Stage::Waiting;
             self.event = Arc::clone(event);
+            self.expiry = Instant::now() + self.means.max_age;
             self.means.metrics.queue().inc();
             self.means.journal.write(Entry::Confirm { id: Arc::clone(&self.id), event: Arc::clone(event) });
         }
@@ -124,7 +126,7 @@ impl Run {
     pub(super) fn begin_attempt(&mut self) {
         self.number += 1;
         let (id, number) = (Arc::clone(&self.id), self.number);
-        self.means.journal.write(Entry::Start { id, number, at: SystemTime::now() });
+        self.means.journal.write(Entry::Start { id, number, at: self.means.clock.wall() });
     }
 
     /// It has ended.
@@ -138,7 +140,7 @@ impl Run {
         self.bound.series.ended(outcome, duration);
         self.means.journal.write(Entry::End {
             id: Arc::clone(&self.id),
-            at: SystemTime::now(),
+            at: self.means.clock.wall(),
             outcome,
             reason: ended.reason.clone(),
         });
@@ -204,7 +206,8 @@ impl Attempting {
         means.metrics.queue().dec();
         means.metrics.in_flight().inc();
         let (means, bound, run) = (Arc::clone(means), Arc::clone(bound), Arc::clone(run));
-        Self { means, bound, run, number, at: SystemTime::now(), began: Instant::now(), recorded: false }
+        let at = means.clock.wall();
+        Self { means, bound, run, number, at, began: Instant::now(), recorded: false }
     }
 
     /// It is over.

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::Engine;
 use super::record::Begun;
 use super::run::Run;
@@ -54,8 +52,7 @@ impl Engine {
         let terms = Terms::Background {
             stop: Arc::new(Stop::default()),
             ending: drain.ending().clone(),
-            // How old its event is was known to whoever asked.
-            expiry: Instant::now() + means.max_age,
+            expiry: run.expiry,
             max_age: means.max_age,
         };
         tokio::spawn(async move {

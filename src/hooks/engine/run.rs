@@ -98,6 +98,8 @@ pub(super) struct Run {
     pub(super) began: Option<Instant>,
     /// Whether a call waits for it.
     pub(super) awaited: bool,
+    /// In the background: when it makes no sense any more.
+    pub(super) expiry: Instant,
     pub(super) stage: Stage,
 }
 

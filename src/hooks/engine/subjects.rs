@@ -1,7 +1,7 @@
 //! What is remembered of each container and sandbox: which hooks have succeeded, what runs, what is queued. No tasks and no clock.
 //!
-//! `S` is a session, `Q` a queued run, `T` what stops the run under way, `R` a run that waits for a call: for its success (*promised*), or to be
-//! repeated (*left* by a process that died in the middle of it).
+//! `S` is a session, `R` a run, `T` what stops the run under way. A run is *queued* for the background, or waits for a call: for its success
+//! (*promised*), or to be repeated (*left* by a process that died in the middle of it).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use super::HookKey;
 use crate::lifecycle::Point;
 
 /// All subjects that there is something to remember of.
-pub(super) struct Subjects<S, Q, T, R> {
-    all: HashMap<Arc<str>, Subject<S, Q, T, R>>,
+pub(super) struct Subjects<S, R, T> {
+    all: HashMap<Arc<str>, Subject<S, R, T>>,
     /// Runs in all queues.
     queued: usize,
     max_queued: usize,
@@ -19,10 +19,10 @@ pub(super) struct Subjects<S, Q, T, R> {
     now: u64,
 }
 
-struct Subject<S, Q, T, R> {
+struct Subject<S, R, T> {
     points: HashMap<Point, AtPoint<S, R>>,
     /// `None` while nothing is queued and nothing under way in the background.
-    lane: Option<Lane<Q, T>>,
+    lane: Option<Lane<R, T>>,
     /// It is gone: nothing need be remembered once everything has ended.
     forgotten: bool,
     /// When it was last asked for, by a count of such times.
@@ -53,18 +53,18 @@ impl<S, R> Default for AtPoint<S, R> {
     }
 }
 
-struct Lane<Q, T> {
-    queue: VecDeque<Queued<Q>>,
+struct Lane<R, T> {
+    queue: VecDeque<Queued<R>>,
     current: Option<(Point, T)>,
 }
 
 /// A background run in a lane.
-pub(super) struct Queued<Q> {
+pub(super) struct Queued<R> {
     pub(super) point: Point,
     pub(super) key: HookKey,
     /// Whether its success is remembered.
     pub(super) once: bool,
-    pub(super) run: Q,
+    pub(super) run: R,
 }
 
 /// Where a run was put.
@@ -78,14 +78,14 @@ pub(super) enum Put {
     Full,
 }
 
-impl<S, Q, T, R> Subjects<S, Q, T, R> {
+impl<S, R, T> Subjects<S, R, T> {
     /// `max_queued` runs, and `max_known` subjects that something is remembered of; beyond these, the one that was not asked for the longest is
     /// forgotten.
     pub(super) fn new(max_queued: usize, max_known: usize) -> Self {
         Self { all: HashMap::new(), queued: 0, max_queued, max_known, now: 0 }
     }
 
-    fn subject(&mut self, name: &str) -> &mut Subject<S, Q, T, R> {
+    fn subject(&mut self, name: &str) -> &mut Subject<S, R, T> {
         self.now += 1;
         if !self.all.contains_key(name) {
             if self.all.len() >= self.max_known {
@@ -144,7 +144,7 @@ impl<S, Q, T, R> Subjects<S, Q, T, R> {
     }
 
     /// Queues a run. It comes back if that is not possible.
-    pub(super) fn put(&mut self, name: &str, queued: Queued<Q>) -> (Put, Option<Queued<Q>>) {
+    pub(super) fn put(&mut self, name: &str, queued: Queued<R>) -> (Put, Option<Queued<R>>) {
         if self.queued >= self.max_queued {
             return (Put::Full, Some(queued));
         }
@@ -159,7 +159,7 @@ impl<S, Q, T, R> Subjects<S, Q, T, R> {
     }
 
     /// The next run of a lane, which is under way from now on and can be stopped by `stop`. If there is none, the lane is no more.
-    pub(super) fn take(&mut self, name: &str, stop: T) -> Option<Queued<Q>> {
+    pub(super) fn take(&mut self, name: &str, stop: T) -> Option<Queued<R>> {
         let subject = self.all.get_mut(name)?;
         let lane = subject.lane.as_mut()?;
         let Some(queued) = lane.queue.pop_front() else {
@@ -187,7 +187,7 @@ impl<S, Q, T, R> Subjects<S, Q, T, R> {
     }
 
     /// Takes out what is queued, of `point` or of all points.
-    pub(super) fn take_queued(&mut self, name: &str, point: Option<Point>) -> Vec<Queued<Q>> {
+    pub(super) fn take_queued(&mut self, name: &str, point: Option<Point>) -> Vec<Queued<R>> {
         let Some(subject) = self.all.get_mut(name) else { return Vec::new() };
         let Some(lane) = subject.lane.as_mut() else { return Vec::new() };
         let all = std::mem::take(&mut lane.queue);
@@ -295,7 +295,7 @@ impl<S, Q, T, R> Subjects<S, Q, T, R> {
     }
 }
 
-impl<S, Q, T, R> Subject<S, Q, T, R> {
+impl<S, R, T> Subject<S, R, T> {
     fn is_idle(&self) -> bool {
         self.lane.is_none() && self.points.values().all(AtPoint::is_idle)
     }
@@ -309,7 +309,7 @@ impl<S, Q, T, R> Subject<S, Q, T, R> {
 mod tests {
     use super::*;
 
-    type Plain = Subjects<(), u32, (), u32>;
+    type Plain = Subjects<(), u32, ()>;
 
     fn key(hook: &str) -> HookKey {
         HookKey { policy: "p".into(), hook: hook.into() }

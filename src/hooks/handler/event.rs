@@ -90,7 +90,7 @@ pub(super) fn document(delivery: &Delivery, node: &Node) -> Bytes {
         source: format!("crihook/{}", node.name),
         kind: format!("dev.crihook.{}", event.point),
         subject,
-        time: humantime::format_rfc3339_millis(event.at).to_string(),
+        time: humantime::format_rfc3339_millis(event.at.wall).to_string(),
         datacontenttype: "application/json",
         replay_of: delivery.replay_of.as_deref(),
         data: Data {

@@ -87,7 +87,7 @@ impl Grpc {
             node: self.node.name.to_string(),
             policy: hook.policy.to_string(),
             hook: hook.name.to_string(),
-            time: Some(event.at.into()),
+            time: Some(event.at.wall.into()),
             // A duration that protobuf cannot hold is longer than any grace period.
             grace: event.grace.and_then(|grace| grace.try_into().ok()),
             pod: Some(pod),

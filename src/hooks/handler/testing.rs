@@ -75,7 +75,7 @@ pub(super) fn sandbox_delivery(hook: Arc<Hook>) -> Delivery {
         pod: Arc::new(pod),
         container: None,
         grace: None,
-        at: SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+        at: (SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)).into(),
     };
     Delivery {
         event_id: "event-1".into(),

@@ -66,7 +66,7 @@ async fn attempts_without_a_result_do_not_count_against_the_policys() {
 #[tokio::test(start_paused = true)]
 async fn what_makes_no_sense_any_more_is_abandoned_with_the_reason() {
     let kit = Kit::new([(background("a"), takes(secs(1)))]);
-    let old = Event { at: SystemTime::now() - secs(3601), ..Kit::event(Point::POST_START, "c") };
+    let old = Event { at: (SystemTime::now() - secs(3601)).into(), ..Kit::event(Point::POST_START, "c") };
     let old = NewRun { event: Arc::new(old), ..NewRun::clone(&left(&background("a"), "c").run) };
     let old = LeftRun { run: Arc::new(old), ..left(&background("a"), "c") };
     let each = NewRun { once: false, id: "each".into(), ..NewRun::clone(&left(&background("a"), "d").run) };
@@ -81,6 +81,37 @@ async fn what_makes_no_sense_any_more_is_abandoned_with_the_reason() {
         ]
     );
     assert_eq!(kit.metrics(&["crihook_hook_queue_length 0"]).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_jumps_by_hours_makes_nothing_old_or_young() {
+    let kit = Kit::new([(background("a"), takes(secs(1)))]);
+    for (container, jump) in [("ahead", 4 * 3600), ("back", -8 * 3600)] {
+        let left = left(&background("a"), container);
+        *locked(&kit.jumped) = jump;
+        kit.adopt([left]);
+    }
+    kit.idle().await;
+    assert_eq!(kit.runs(), ["a succeeded 1", "a succeeded 1"]);
+    kit.fire(Point::POST_START, "now", None).await.unwrap();
+    *locked(&kit.jumped) = 8 * 3600;
+    kit.idle().await;
+    assert_eq!(kit.runs().last().unwrap(), "a succeeded 1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_replay_that_was_left_is_as_old_as_the_request_for_it() {
+    let kit = Kit::new([(background("a"), takes(secs(1)))]);
+    let past = Event { at: (SystemTime::now() - secs(86_400)).into(), ..Kit::event(Point::POST_START, "c") };
+    let replay = NewRun {
+        event: Arc::new(past),
+        once: false,
+        replay_of: Some("first".into()),
+        ..NewRun::clone(&left(&background("a"), "c").run)
+    };
+    kit.adopt([LeftRun { run: Arc::new(replay), ..left(&background("a"), "c") }]);
+    kit.idle().await;
+    assert_eq!(kit.runs(), ["a succeeded 1"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ async fn an_event_that_is_too_old_when_its_run_would_begin_is_abandoned() {
     kit.fire(Point::POST_START, "c", None).await.unwrap();
     kit.idle().await;
     assert_eq!(kit.runs(), ["a succeeded 1", "b abandoned 0 its event is older than 1m"]);
-    let old = Event { at: std::time::SystemTime::now() - secs(61), ..Kit::event(Point::POST_START, "d") };
+    let old = Event { at: (SystemTime::now() - secs(61)).into(), ..Kit::event(Point::POST_START, "d") };
     kit.fire_event(old, None, Repeat::Once).await.unwrap();
     kit.idle().await;
     assert_eq!(kit.runs()[2], "a abandoned 0 its event is older than 1m");

@@ -13,16 +13,22 @@ mod told;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::SystemTime;
 
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
+use crate::clock::Moment;
+use crate::drain::Drain;
 use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
 use crate::hooks::matcher::Selector;
+use crate::hooks::metrics::HookMetrics;
+use crate::hooks::pause::Pause;
 use crate::hooks::policy::{Action, Policy, Retries, Webhook, WebhookUrl};
-use crate::hooks::{Boxed, ExecError, Executed};
+use crate::hooks::{Boxed, ExecError, Executed, Runtime};
+use crate::journal::Journal;
 use crate::journal::testing::Recorded;
 use crate::lifecycle::{Address, Container, Pod};
 
@@ -179,6 +185,18 @@ struct Kit {
     pause: Pause,
     drain: Drain,
     log: Arc<Log>,
+    /// Seconds that the wall clock is off.
+    jumped: Arc<Mutex<i64>>,
+}
+
+/// A clock whose wall clock jumps.
+fn jumpy(jumped: &Arc<Mutex<i64>>) -> Clock {
+    let jumped = Arc::clone(jumped);
+    Clock::new(move || {
+        let (now, by) = (Clock::system().now(), *locked(&jumped));
+        let size = secs(by.unsigned_abs());
+        Moment { wall: if by < 0 { now.wall - size } else { now.wall + size }, ..now }
+    })
 }
 
 fn set(hooks: impl IntoIterator<Item = Hook>) -> PolicySet {
@@ -202,7 +220,7 @@ impl Kit {
             .unzip();
         let scripts: HashMap<Arc<str>, Script> = scripts.into_iter().collect();
         let (journal, log) = (Arc::new(Recorded::default()), Arc::new(Log::default()));
-        let (registry, drain) = (Registry::new(), Drain::default());
+        let (registry, drain, jumped) = (Registry::new(), Drain::default(), Arc::default());
         let metrics = HookMetrics::register(&registry).unwrap();
         let pause = Pause::open(&PathBuf::from("/nowhere"), crate::hooks::pause::register(&registry).unwrap());
         let seen = Arc::clone(&log);
@@ -210,24 +228,24 @@ impl Kit {
             let script = Arc::clone(scripts.get(&hook.name).ok_or("no script")?);
             Ok(Box::new(Scripted { script, log: Arc::clone(&seen) }))
         };
-        let engine = Engine::new(
-            options,
-            Arc::new(FakeRuntime),
-            build,
-            Arc::clone(&journal) as Arc<dyn Journal>,
+        let around = Surroundings {
+            runtime: Arc::new(FakeRuntime),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
             metrics,
-            pause.clone(),
-            drain.clone(),
-        );
+            pause: pause.clone(),
+            clock: jumpy(&jumped),
+            drain: drain.clone(),
+        };
+        let engine = Engine::new(options, around, build);
         engine.activate(set(hooks));
-        Self { engine, journal, registry, pause, drain, log }
+        Self { engine, journal, registry, pause, drain, log, jumped }
     }
 
     fn event(point: Point, container: &str) -> Event {
         let pod = Pod { namespace: "team-a".into(), name: "web-0".into(), sandbox_id: "s".into(), ..Pod::default() };
         let container = Container { id: container.into(), name: "main".into(), ..Container::default() };
         let (pod, container) = (Arc::new(pod), Some(Arc::new(container)));
-        Event { point, pod, container, grace: None, at: std::time::SystemTime::now() }
+        Event { point, pod, container, grace: None, at: Clock::system().now() }
     }
 
     /// All hooks of that point, for a container.
