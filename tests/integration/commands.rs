@@ -93,7 +93,7 @@ impl Case {
             pod: Arc::new(pod),
             container: Some(Arc::new(container)),
             grace: Some(Duration::from_secs(7)),
-            at: SystemTime::now(),
+            at: SystemTime::now().into(),
         };
         let handler = workshop.build(&hook).unwrap();
         let deadline = Instant::now() + self.limit;
