@@ -226,7 +226,7 @@ impl Api {
         if why.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
             return Err(wrong(format!("the reason is longer than {MAX_REASON} bytes")));
         }
-        let changed = self.pause.pause(why.reason);
+        let changed = self.pause.pause(why.reason.as_deref());
         let paused = self.pause.state();
         Ok(admin::json(StatusCode::OK, &Switched { changed, paused, not_kept: self.keep().await }))
     }
@@ -263,6 +263,7 @@ fn to(ask: &Ask, method: &Method) -> Result<(), Refusal> {
     Err(Refusal { allow, ..Refusal::new(StatusCode::METHOD_NOT_ALLOWED, why) })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err passes")]
 fn unreadable(why: String) -> Refusal {
     Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("the journal cannot be read: {why}"))
 }

@@ -7,13 +7,14 @@ use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
 use super::client::{self, At, Client, Refused};
 use super::text::{self, NOTHING, Table};
 use super::{Output, print};
 use crate::app::api::query;
-use crate::lifecycle::Point;
+use crate::lifecycle::{Outcome, Point};
 pub use run::Run;
 
 /// Runs that are shown unless a limit is given.
@@ -60,8 +61,8 @@ struct List {
     /// Only at this point, named as in policies
     #[arg(long)]
     point: Option<Point>,
-    /// Only with this outcome: succeeded, failed, timed_out, cancelled, abandoned; or pending, which have none yet
-    #[arg(long, value_parser = outcome)]
+    /// Only with this outcome; those that are pending have none yet
+    #[arg(long, value_parser = outcomes())]
     outcome: Option<String>,
     /// Only those that were asked for since then: how long ago (1h30m), or when (2026-01-31T08:00:00Z)
     #[arg(long, value_name = "TIME", value_parser = query::since)]
@@ -79,8 +80,8 @@ struct List {
     output: Output,
 }
 
-fn outcome(text: &str) -> Result<String, String> {
-    query::outcome(text).map(|_| text.to_owned())
+fn outcomes() -> PossibleValuesParser {
+    Outcome::ALL.map(Outcome::name).into_iter().chain([query::PENDING]).into()
 }
 
 /// Shows them, the newest last.
@@ -88,7 +89,7 @@ pub fn run(args: &Args) -> ExitCode {
     let list = &args.list;
     match &args.command {
         Some(Command::Show(args)) => show::run(args),
-        None if list.follow && list.outcome.as_deref() == Some("pending") => {
+        None if list.follow && list.outcome.as_deref() == Some(query::PENDING) => {
             eprintln!("crihook: what can be followed are runs as they end: leave out --outcome pending, or --follow");
             ExitCode::from(2)
         }

@@ -105,17 +105,15 @@ fn hooks(status: &Status) -> String {
 
 fn journal(status: &Status) -> String {
     let journal = &status.journal;
-    let place = match journal.path.as_os_str().is_empty() {
-        true => "in memory".to_owned(),
-        false => journal.path.display().to_string(),
-    };
+    let in_memory = journal.path.as_os_str().is_empty();
+    let place = if in_memory { "in memory".to_owned() } else { journal.path.display().to_string() };
     let runs = counted(usize::try_from(journal.runs).unwrap_or(usize::MAX), "run", "runs");
     let mut text = format!("{place}, {runs}, {}", size(journal.bytes));
     if journal.unwritten > 0 {
-        text += &format!(", {} entries not written yet", journal.unwritten);
+        let _ = write!(text, ", {} entries not written yet", journal.unwritten);
     }
     if let Some(degraded) = &journal.degraded {
-        text += &format!(", not safe for {}", age(since(degraded.since)));
+        let _ = write!(text, ", not safe for {}", age(since(degraded.since)));
     }
     text
 }

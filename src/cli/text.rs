@@ -33,17 +33,15 @@ pub fn took(time: Duration) -> String {
 
 /// A size: `3.1 MiB`.
 pub fn size(bytes: u64) -> String {
-    let (mut rest, mut unit) = (bytes, "B");
-    let mut tenths = 0;
-    for larger in ["KiB", "MiB", "GiB", "TiB"] {
-        if rest < 1024 {
-            break;
-        }
-        tenths = rest % 1024 * 10 / 1024;
-        rest /= 1024;
-        unit = larger;
+    const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let power = bytes.checked_ilog2().unwrap_or_default() / 10;
+    let name = UNITS[power as usize];
+    if power == 0 {
+        return format!("{bytes} {name}");
     }
-    if unit == "B" { format!("{rest} B") } else { format!("{rest}.{tenths} {unit}") }
+    let unit = 1_u128 << (10 * power);
+    let tenths = (u128::from(bytes) * 10 + unit / 2) / unit;
+    format!("{}.{} {name}", tenths / 10, tenths % 10)
 }
 
 /// On one line, with everything escaped that is not to be seen as it is: what hooks print must not move a cursor or turn a line around.
@@ -129,7 +127,8 @@ mod tests {
         assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "47h", "2d"]);
         let times = [0, 35, 1250, 12_500, 130_000, 7_260_000].map(|millis| took(Duration::from_millis(millis)));
         assert_eq!(times, ["<1ms", "35ms", "1.2s", "12s", "2m10s", "2h1m"]);
-        assert_eq!([0, 1023, 1536, 3_250_586].map(size), ["0 B", "1023 B", "1.5 KiB", "3.1 MiB"]);
+        let sizes = [0, 1023, 1536, 3_250_586, u64::MAX].map(size);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.5 KiB", "3.1 MiB", "16.0 EiB"]);
     }
 
     #[test]

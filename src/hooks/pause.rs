@@ -90,15 +90,13 @@ impl Pause {
     /// Hooks are off from now on. If they are already, they stay so since then; a new reason takes the place of the old one. Gives whether
     /// that changed whether they are off. It is not written down yet: see [`Pause::keep`].
     #[allow(clippy::must_use_candidate, reason = "what it does matters more")]
-    pub fn pause(&self, reason: Option<String>) -> bool {
+    pub fn pause(&self, reason: Option<&str>) -> bool {
         let mut changed = false;
         self.0.state.send_modify(|state| {
-            match state {
-                Some(paused) => paused.reason = reason.clone().or_else(|| paused.reason.take()),
-                None => {
-                    changed = true;
-                    *state = Some(Paused { since: SystemTime::now(), reason: reason.clone() });
-                }
+            changed = state.is_none();
+            let paused = state.get_or_insert_with(|| Paused { since: SystemTime::now(), reason: None });
+            if let Some(reason) = reason {
+                paused.reason = Some(reason.to_owned());
             }
             self.show(true);
         });
@@ -216,7 +214,7 @@ mod tests {
         let state = directory.path().join("state");
         let pause = Pause::open(&state, gauge());
         pause.resumed().await;
-        assert!(pause.pause(Some("tests".into())));
+        assert!(pause.pause(Some("tests")));
         pause.keep().unwrap();
         assert_eq!(fs::metadata(pause.file()).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -238,11 +236,11 @@ mod tests {
         let pause = Pause::open(directory.path(), gauge());
         assert_eq!(pause.resume(), None);
         pause.keep().unwrap();
-        assert!(pause.pause(Some("one".into())));
+        assert!(pause.pause(Some("one")));
         let since = pause.state().unwrap().since;
         assert!(!pause.pause(None));
         assert_eq!(pause.state().unwrap(), Paused { since, reason: Some("one".into()) });
-        assert!(!pause.pause(Some("two".into())));
+        assert!(!pause.pause(Some("two")));
         assert_eq!(pause.state().unwrap(), Paused { since, reason: Some("two".into()) });
         pause.keep().unwrap();
         pause.keep().unwrap();

@@ -8,20 +8,15 @@ use tokio::time::sleep;
 use super::{Interposer, Subject, Watched};
 use crate::hooks::engine::{Bound, Limits, Open, Repeat};
 use crate::inventory::State;
-use crate::journal::Left;
 use crate::lifecycle::{Event, Point};
 
 /// How often a runtime is asked that does not answer.
 const AGAIN: Duration = Duration::from_secs(1);
 
 impl Interposer {
-    /// Takes over what is left. When this returns, calls that are repeated go on with it; the rest goes on by itself.
-    pub fn recover(&self, left: Left) {
-        let (runs, done) = (left.runs.len(), left.done.len());
-        if runs > 0 {
-            tracing::info!(runs, done, "going on with hooks that another process has left");
-        }
-        for open in self.0.engine.adopt(left) {
+    /// Finds out what the engine has to know of what it [adopted](crate::hooks::engine::Engine::adopt). Returns at once; it goes on by itself.
+    pub fn recover(&self, open: Vec<Open>) {
+        for open in open {
             match open {
                 Open::Doubtful(promise, event, hooks) => self.settle(promise, self.watched_again(&event), hooks),
                 Open::Unfinished(event, hooks) => {

@@ -68,7 +68,9 @@ impl Journal for Recorded {
         all.retain(|run| passes(&filter, run));
         all.truncate(filter.limit);
         if !filter.attempts {
-            all.iter_mut().for_each(|run| run.attempts = None);
+            for run in &mut all {
+                run.attempts = None;
+            }
         }
         Box::pin(std::future::ready(Ok(all)))
     }

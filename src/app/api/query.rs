@@ -7,7 +7,9 @@ use crate::lifecycle::{Outcome, Point};
 
 /// The shortest part of an id that is looked for.
 const SHORTEST: usize = 4;
-/// All of them.
+/// Stands among the outcomes for those that there is none of yet.
+pub const PENDING: &str = "pending";
+/// All parameters.
 const KNOWN: &str =
     "id, namespace, pod, container, policy, hook, point, outcome, ended, since, limit, attempts, follow";
 
@@ -70,18 +72,18 @@ pub fn run(text: &str) -> Result<String, String> {
     Ok(id)
 }
 
-/// An outcome; `None` is `pending`, for runs that have none yet.
+/// An outcome; `None` is [`PENDING`].
 ///
 /// # Errors
 /// Names those there are.
-pub fn outcome(text: &str) -> Result<Option<Outcome>, String> {
-    if text == "pending" {
+fn outcome(text: &str) -> Result<Option<Outcome>, String> {
+    if text == PENDING {
         return Ok(None);
     }
     let found = Outcome::ALL.into_iter().find(|outcome| outcome.name() == text);
     found.map(Some).ok_or_else(|| {
         let names = Outcome::ALL.map(Outcome::name).join(", ");
-        format!("`{text}` is not an outcome; write one of {names}, or pending")
+        format!("`{text}` is not an outcome; write one of {names}, or {PENDING}")
     })
 }
 
@@ -92,7 +94,9 @@ pub fn outcome(text: &str) -> Result<Option<Outcome>, String> {
 pub fn since(text: &str) -> Result<SystemTime, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         // Longer ago than there is time means all of it.
-        return Ok(SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH));
+        return Ok(SystemTime::now()
+            .checked_sub(ago)
+            .map_or(SystemTime::UNIX_EPOCH, |then| then.max(SystemTime::UNIX_EPOCH)));
     }
     humantime::parse_rfc3339_weak(text).map_err(|_| {
         format!("`{text}` is no time; write how long ago, as 10m or 1h30m, or when, as 2026-01-31T08:00:00Z")

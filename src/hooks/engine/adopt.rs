@@ -30,8 +30,11 @@ pub enum Open {
 type Groups = BTreeMap<(Arc<str>, Point), (Arc<Event>, Vec<(Arc<Bound>, Run)>)>;
 
 impl Engine {
-    /// Takes over what is left. Gives what has to be found out, in no particular order.
+    /// Takes over what is left. When this returns, calls that are repeated go on with it. Gives what has to be found out, in no particular order.
     pub fn adopt(self: &Arc<Self>, left: Left) -> Vec<Open> {
+        if !left.runs.is_empty() {
+            tracing::info!(runs = left.runs.len(), "going on with hooks that another process has left");
+        }
         let active = self.active();
         let mut book = self.book();
         for done in left.done {
