@@ -1,6 +1,7 @@
 //! What crihook is told: flags, environment and file become one validated [`Config`], once.
 
 mod hooks;
+mod journal;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,9 +12,11 @@ use std::time::Duration;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::hooks::Options;
+use crate::journal::Retention;
 use crate::telemetry::Level;
 
 pub use hooks::Hooks;
+pub use journal::Journal;
 
 /// Where the config file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/crihook/config.yaml";
@@ -137,6 +140,27 @@ macro_rules! deserialize_from_text {
 }
 use deserialize_from_text;
 
+/// A number from 1 to `MOST`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<const MOST: u32>(u32);
+
+impl<const MOST: u32> Count<MOST> {
+    /// It.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl<const MOST: u32> FromStr for Count<MOST> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
+        count.map(Self).ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST}"))
+    }
+}
+
 deserialize_from_text!(
     Endpoint: "the path of a unix socket, as unix:///run/x.sock",
     Address: "an IP and a port, as 127.0.0.1:9797",
@@ -177,6 +201,9 @@ pub struct Settings {
     /// What of hooks is a node's affair; in the file only.
     #[arg(skip)]
     pub hooks: Option<Hooks>,
+    /// How long what they have done can be looked up; in the file only.
+    #[arg(skip)]
+    pub journal: Option<Journal>,
 }
 
 impl Settings {
@@ -221,6 +248,7 @@ impl Settings {
             drain_timeout: self.drain_timeout.or(those.drain_timeout),
             log_level: self.log_level.or(those.log_level),
             hooks: self.hooks.or(those.hooks),
+            journal: self.journal.or(those.journal),
         }
     }
 }
@@ -261,6 +289,8 @@ pub struct Config {
     pub log_level: Level,
     /// See [`Settings::hooks`].
     pub hooks: Options,
+    /// See [`Settings::journal`].
+    pub journal: Retention,
 }
 
 impl TryFrom<Settings> for Config {
@@ -279,6 +309,7 @@ impl TryFrom<Settings> for Config {
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),
             hooks: settings.hooks.unwrap_or_default().into(),
+            journal: settings.journal.unwrap_or_default().into(),
         };
         let image = config.image_endpoint.as_ref().unwrap_or(&config.runtime_endpoint);
         let (runtime, admin) = (&config.runtime_endpoint, &config.admin_socket);

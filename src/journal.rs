@@ -20,7 +20,7 @@ pub use run::{AttemptRecord, AttemptResult, Filter, Run};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::lifecycle::{Event, Outcome, Point};
 
@@ -173,6 +173,23 @@ pub struct Done {
     pub policy: Arc<str>,
     /// The hook's name.
     pub hook: Arc<str>,
+}
+
+/// How long runs that have ended are kept: until the first of these is exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Since they ended.
+    pub max_age: Duration,
+    /// In all.
+    pub max_runs: u64,
+    /// Of the journal's file.
+    pub max_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { max_age: Duration::from_hours(7 * 24), max_runs: 100_000, max_bytes: 256 << 20 }
+    }
 }
 
 /// How a journal is, for readiness, metrics and `crihook status`.

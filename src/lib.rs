@@ -17,7 +17,7 @@
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
 //! | [`clock`], [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, journal, cri, lifecycle, drain`;
+//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, cri, lifecycle, clock, drain`;
 //! `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, clock, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
 //! inventory; `inventory → lifecycle`; `journal → lifecycle, metrics`; `admin → drain, metrics`; `sim → cri`; `config → the types that modules declare`;
 //! `lifecycle → clock`; `clock`, `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use super::{Span, deserialize_from_text};
+use super::{Count, Span, deserialize_from_text};
 use crate::hooks::policy::Retries;
 use crate::hooks::{Defaults, Options};
 
@@ -61,19 +61,6 @@ impl FromStr for Positive {
     }
 }
 
-/// A number from 1 to `MOST`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count<const MOST: u32>(u32);
-
-impl<const MOST: u32> FromStr for Count<MOST> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
-        count.map(Self).ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST}"))
-    }
-}
-
 /// An IP address without a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeAddress(IpAddr);
@@ -102,7 +89,7 @@ impl From<Hooks> for Options {
         let defaults = given.defaults.unwrap_or_default();
         let backoff = span(defaults.backoff, usual.defaults.retries.backoff);
         let retries = Retries {
-            attempts: defaults.attempts.map_or(usual.defaults.retries.attempts, |count| count.0),
+            attempts: defaults.attempts.map_or(usual.defaults.retries.attempts, Count::get),
             backoff,
             // Whoever lengthens the first backoff alone does not mean that the second is shorter.
             max_backoff: span(defaults.max_backoff, usual.defaults.retries.max_backoff).max(backoff),
@@ -112,7 +99,7 @@ impl From<Hooks> for Options {
             node_address: given.node_address.map(|address| address.0),
             allow_opt_out: given.allow_opt_out.unwrap_or(usual.allow_opt_out),
             reserve: span(given.reserve, usual.reserve),
-            concurrency: given.concurrency.map_or(usual.concurrency, |count| count.0 as usize),
+            concurrency: given.concurrency.map_or(usual.concurrency, |count| count.get() as usize),
             max_age: span(given.max_age, usual.max_age),
             defaults: Defaults { timeout: span(defaults.timeout, usual.defaults.timeout), retries },
         }
