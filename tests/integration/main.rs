@@ -4,6 +4,7 @@ mod architecture;
 mod commands;
 mod demo;
 mod explain;
+mod faults;
 mod hooks;
 mod notify;
 mod policies;

@@ -223,7 +223,7 @@ impl Node {
 }
 
 /// GETs a path of the admin socket; the body of an answer with 200.
-async fn admin(socket: &Path, path: &str) -> String {
+pub async fn admin(socket: &Path, path: &str) -> String {
     // It may come a little later than the socket that calls go to.
     let mut io = until("the admin socket", || UnixStream::connect(socket)).await;
     let request = format!("GET {path} HTTP/1.1\r\nhost: crihook\r\nconnection: close\r\n\r\n");
