@@ -1,10 +1,16 @@
 //! What commands print for people: aligned, without colours, and without what could play with a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 /// A cell without a value.
 pub const NOTHING: &str = "-";
+/// Between two columns.
+const GAP: &str = "  ";
+/// The last column is not cut to less than this; then lines are longer than the terminal is wide.
+const NARROWEST: usize = 24;
 
 /// How long something has been so, in its largest unit, as kubectl has it: `3m`.
 pub fn age(time: Duration) -> String {
@@ -70,25 +76,32 @@ pub fn block(text: &str, indent: &str) -> String {
     shown
 }
 
-/// Cut after so many characters.
-pub fn cut(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
+/// As much of it as `most` characters hold; the last one shows that there is more.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    if text.chars().nth(most).is_none() {
+        return text.into();
     }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…").into()
+}
+
+/// How many characters fit on a line of standard output; as many as there are, if that is no terminal.
+pub fn columns() -> usize {
+    terminal_size::terminal_size_of(io::stdout()).map_or(usize::MAX, |(width, _)| width.0.into())
 }
 
 /// Rows of cells, as wide as the widest of each column.
 #[derive(Debug)]
 pub struct Table<const N: usize> {
+    columns: usize,
     widths: [usize; N],
     rows: Vec<[String; N]>,
 }
 
 impl<const N: usize> Table<N> {
-    /// With this first row.
-    pub fn new(head: [&str; N]) -> Self {
-        let mut table = Self { widths: [0; N], rows: Vec::new() };
+    /// With this first row. The last cell of each row is cut where a line of so many `columns` ends.
+    pub fn new(head: [&str; N], columns: usize) -> Self {
+        let mut table = Self { columns, widths: [0; N], rows: Vec::new() };
         table.add(head.map(str::to_owned));
         table
     }
@@ -108,10 +121,15 @@ impl<const N: usize> Table<N> {
     /// The rows that have not been printed yet, each a line.
     pub fn print(&mut self) -> String {
         let mut page = String::new();
+        let mut widths = self.widths;
+        if let Some((last, before)) = widths.split_last_mut() {
+            let taken: usize = before.iter().map(|width| width + GAP.len()).sum();
+            *last = self.columns.saturating_sub(taken).max(NARROWEST).min(*last);
+        }
         for row in self.rows.drain(..) {
-            let cells: Vec<String> =
-                row.iter().zip(self.widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-            let _ = writeln!(page, "{}", cells.join("  ").trim_end());
+            let cells = row.iter().zip(widths).map(|(cell, width)| format!("{:<width$}", cut(cell, width)));
+            let cells: Vec<String> = cells.collect();
+            let _ = writeln!(page, "{}", cells.join(GAP).trim_end());
         }
         page
     }
@@ -139,10 +157,22 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let mut table = Table::new(["A", "B"]);
+        let mut table = Table::new(["A", "B"], usize::MAX);
         table.add(["long".into(), "x".into()]);
         assert_eq!(table.print(), "A     B\nlong  x\n");
         table.add(["é".into(), String::new()]);
         assert_eq!(table.print(), "é\n");
+    }
+
+    #[test]
+    fn the_last_column_is_cut_where_the_terminal_ends_unless_little_were_left_of_it() {
+        let cut_at = |columns| {
+            let mut table = Table::new(["A", "B"], columns);
+            table.add(["long".to_owned(), "x".repeat(40)]);
+            table.print().lines().nth(1).unwrap_or_default().to_owned()
+        };
+        assert_eq!(cut_at(46), format!("long  {}", "x".repeat(40)));
+        assert_eq!(cut_at(36), format!("long  {}…", "x".repeat(29)));
+        assert_eq!(cut_at(10), format!("long  {}…", "x".repeat(NARROWEST - 1)));
     }
 }
