@@ -160,8 +160,7 @@ impl Client {
             tokio::spawn(connection);
             sender.send_request(request).await.map_err(|error| self.strange(&error))
         };
-        let answer =
-            timeout(limit, asked).await.map_err(|_| self.silent(&format_args!("not within {limit:?}")))??;
+        let answer = timeout(limit, asked).await.map_err(|_| self.silent(&format_args!("not within {limit:?}")))??;
         if answer.status().is_success() {
             return Ok(answer);
         }
