@@ -12,15 +12,22 @@ const GAP: &str = "  ";
 /// The last column is not cut to less than this; then lines are longer than the terminal is wide.
 const NARROWEST: usize = 24;
 
-/// How long something has been so, in its largest unit, as kubectl has it: `3m`.
+/// How long something has been so, in one unit or two, as kubectl has it: `3m20s`, `47h`.
 pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
-    let (minutes, hours) = (seconds / 60, seconds / 3600);
-    match (minutes, hours) {
-        (0, _) => format!("{seconds}s"),
-        (_, 0) => format!("{minutes}m"),
-        (_, 1..48) => format!("{hours}h"),
-        _ => format!("{}d", hours / 24),
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let two = |larger, unit, rest, smaller| match rest {
+        0 => format!("{larger}{unit}"),
+        _ => format!("{larger}{unit}{rest}{smaller}"),
+    };
+    match (minutes, hours, days) {
+        (..2, ..) => format!("{seconds}s"),
+        (..10, ..) => two(minutes, 'm', seconds % 60, 's'),
+        (..180, ..) => format!("{minutes}m"),
+        (_, ..8, _) => two(hours, 'h', minutes % 60, 'm'),
+        (_, ..48, _) => format!("{hours}h"),
+        (.., ..8) => two(days, 'd', hours % 24, 'h'),
+        _ => format!("{days}d"),
     }
 }
 
@@ -141,8 +148,9 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_told_in_a_few_characters() {
-        let ages = [0, 59, 60, 3599, 3600, 47 * 3600, 48 * 3600].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "47h", "2d"]);
+        let ages = [0, 119, 120, 500, 600, 3 * 3600, 5 * 3600 + 660, 47 * 3600, 49 * 3600, 9 * 86_400];
+        let ages = ages.map(|seconds| age(Duration::from_secs(seconds)));
+        assert_eq!(ages, ["0s", "119s", "2m", "8m20s", "10m", "3h", "5h11m", "47h", "2d1h", "9d"]);
         let times = [0, 35, 1250, 12_500, 130_000, 7_260_000].map(|millis| took(Duration::from_millis(millis)));
         assert_eq!(times, ["<1ms", "35ms", "1.2s", "12s", "2m10s", "2h1m"]);
         let sizes = [0, 1023, 1536, 3_250_586, u64::MAX].map(size);

@@ -6,7 +6,6 @@ mod pause;
 mod replay;
 mod status;
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::*;

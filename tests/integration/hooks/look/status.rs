@@ -56,7 +56,7 @@ async fn what_is_not_as_it_should_be_comes_first_and_is_no_failure_of_the_comman
     node.cri.run_pod(&pod("web-1")).await.expect("a sandbox");
     place.write("b.yaml", "kind: HookPolicy\nspek: {}\n");
     ask(&place, &["pause", "--reason", "for a test"]).await.text();
-    std::fs::rename(place.path("runtime.sock"), place.path("gone.sock")).expect("the runtime's socket");
+    node.runtime.fail_next("Version", 1_000_000).expect("a method");
     let page = until("everything that is wrong", || async {
         let page = ask(&place, &["status"]).await.text();
         if tells(&page, &["! runtime", "! policies", "! hooks", "! breaker", "! metrics"]) {
