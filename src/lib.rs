@@ -9,7 +9,7 @@
 //! | [`interposer`] | the one bridge: CRI call → event → hooks → verdict |
 //! | [`hooks`] | policies, matching, the engine that runs hooks, and their handlers |
 //! | [`inventory`] | the ids of containers and sandboxes → who they are |
-//! | [`journal`] | the record of hooks' runs |
+//! | [`journal`] | the record of hooks' runs, on disk |
 //! | [`runtime`] | crihook's own client of the runtime |
 //! | [`admin`] | HTTP for people and Prometheus |
 //! | [`cri`] | CRI's vocabulary: methods, codes, frames, patches, the view's messages |
