@@ -232,7 +232,7 @@ impl Lines {
 fn unheard(error: &io::Error) -> Cow<'static, str> {
     match error.kind() {
         ErrorKind::NotFound => {
-            "there is no such socket; is crihook serving (`systemctl status crihook`), and is its socket elsewhere (--admin-socket)?".into()
+            "there is no such socket: crihook does not serve (see `systemctl status crihook`), or its socket is elsewhere (name it with --admin-socket)".into()
         }
         ErrorKind::ConnectionRefused => {
             "the crihook that served there is gone; `systemctl status crihook` and its log say why".into()

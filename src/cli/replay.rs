@@ -49,7 +49,7 @@ async fn replay(args: &Args, client: &Client) -> Result<(), Refused> {
     }
     if args.output == Output::Text {
         let (new, old) = (short(&begun.id), short(&begun.replay_of));
-        eprintln!("crihook: run {new} replays {old}; waiting for its end, which comes without waiting, too");
+        eprintln!("crihook: run {new} replays {old}; waiting for it to end (Ctrl-C does not stop it)");
     }
     // One that is over already is told at once.
     let ends = [("id", begun.id.clone()), ("limit", "1".to_owned()), ("follow", "true".to_owned())];

@@ -177,7 +177,7 @@ async fn what_hooks_print_leaves_crihook_by_the_admin_socket_alone() {
 async fn a_socket_that_nobody_serves_is_told_with_what_to_do() {
     let place = Place::new();
     let said = ask(&place, &["history"]).await.refused(1);
-    assert!(tells(&said, &["admin.sock", "no such socket", "is crihook serving", "--admin-socket"]), "{said}");
+    assert!(tells(&said, &["admin.sock", "no such socket", "systemctl status crihook", "--admin-socket"]), "{said}");
     drop(std::os::unix::net::UnixListener::bind(place.path("admin.sock")).expect("a socket"));
     let said = ask(&place, &["status"]).await.refused(1);
     assert!(tells(&said, &["admin.sock", "is gone", "systemctl status crihook"]), "{said}");
