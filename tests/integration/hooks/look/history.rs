@@ -125,8 +125,8 @@ async fn only_what_is_asked_for_is_shown() {
     let by_id = ask(&place, &["history", "--container", &good.id, "-o", "json"]).await.document();
     assert_eq!(by_id.as_array().map(Vec::len), Some(2));
 
-    let none = ask(&place, &["history", "--policy", "none"]).await;
-    assert_eq!((none.code, &*none.out, &*none.err), (Some(0), "", "crihook: no runs\n"));
+    let nothing = ask(&place, &["history", "--policy", "none"]).await;
+    assert_eq!((nothing.code, &*nothing.out, &*nothing.err), (Some(0), "", "crihook: no runs\n"));
 }
 
 #[tokio::test]
