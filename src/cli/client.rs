@@ -75,7 +75,7 @@ impl Refused {
     /// Whether it may be over in a moment: there is no crihook just now, or it is ending.
     pub fn passes(&self) -> bool {
         match self {
-            Self::Silent { .. } | Self::Strange { .. } | Self::Broken { .. } => true,
+            Self::Silent { .. } | Self::Broken { .. } => true,
             Self::Said(status, _) => *status == StatusCode::SERVICE_UNAVAILABLE,
             _ => false,
         }
@@ -156,9 +156,9 @@ impl Client {
         let asked = async {
             let stream = UnixStream::connect(self.at.path()).await.map_err(|error| self.silent(&unheard(&error)))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-            let (mut sender, connection) = handshake.map_err(|error| self.strange(&error))?;
+            let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
             tokio::spawn(connection);
-            sender.send_request(request).await.map_err(|error| self.strange(&error))
+            sender.send_request(request).await.map_err(|error| self.broken(&error))
         };
         let answer = timeout(limit, asked).await.map_err(|_| self.silent(&format_args!("not within {limit:?}")))??;
         if answer.status().is_success() {
@@ -181,12 +181,16 @@ impl Client {
     }
 
     async fn document(&self, answer: Response<Incoming>) -> Result<Value, Refused> {
-        let body = answer.into_body().collect().await.map_err(|error| self.strange(&error))?;
+        let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
         serde_json::from_reader(body.aggregate().reader()).map_err(|error| self.strange(&error))
     }
 
     fn silent(&self, why: &impl ToString) -> Refused {
         Refused::Silent { at: self.at.clone(), why: why.to_string() }
+    }
+
+    fn broken(&self, why: &impl ToString) -> Refused {
+        Refused::Broken { at: self.at.clone(), why: why.to_string() }
     }
 
     fn strange(&self, why: &impl ToString) -> Refused {
