@@ -156,6 +156,10 @@ impl Api {
         let wrong = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
         let asked = query::read(&ask.query).map_err(wrong)?;
         if asked.follow {
+            if self.drain.is_draining() {
+                let why = "crihook is ending: ask the one after it what comes now";
+                return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why));
+            }
             // Before those that have ended are read: none is missed between.
             let ending = self.ended.subscribe();
             let lines = follow::lines(Arc::clone(&self.journal), ending, self.drain.clone(), asked.filter).await;

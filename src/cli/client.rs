@@ -1,6 +1,7 @@
 //! How commands talk to a crihook that serves: over its admin socket.
 
-use std::io;
+use std::borrow::Cow;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,9 +51,9 @@ impl At {
 /// Why a command has not done what it was to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
-    #[error("{0}")]
+    #[error("{0}; a socket that is named with --admin-socket needs no config file")]
     Config(#[from] ConfigError),
-    #[error("nothing answers at {at}: {why}; is crihook serving? name its socket with --admin-socket")]
+    #[error("nobody answers at {at}: {why}")]
     Silent { at: Endpoint, why: String },
     /// What crihook says, with the status that it says it with.
     #[error("{1}")]
@@ -71,6 +72,15 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Whether it may be over in a moment: there is no crihook just now, or it is ending.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Silent { .. } | Self::Broken { .. } => true,
+            Self::Said(status, _) => *status == StatusCode::SERVICE_UNAVAILABLE,
+            _ => false,
+        }
+    }
+
     /// 2 for what the user has written, 1 for the rest.
     fn code(&self) -> u8 {
         match self {
@@ -144,14 +154,13 @@ impl Client {
         let request = request.header(CONTENT_TYPE, "application/json").body(Full::new(body));
         let request = request.map_err(|error| Refused::Failed(error.to_string()))?;
         let asked = async {
-            let stream = UnixStream::connect(self.at.path()).await.map_err(|error| self.silent(&error))?;
+            let stream = UnixStream::connect(self.at.path()).await.map_err(|error| self.silent(&unheard(&error)))?;
             let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-            let (mut sender, connection) = handshake.map_err(|error| self.strange(&error))?;
+            let (mut sender, connection) = handshake.map_err(|error| self.broken(&error))?;
             tokio::spawn(connection);
-            sender.send_request(request).await.map_err(|error| self.strange(&error))
+            sender.send_request(request).await.map_err(|error| self.broken(&error))
         };
-        let answer =
-            timeout(limit, asked).await.map_err(|_| self.silent(&format_args!("no answer within {limit:?}")))??;
+        let answer = timeout(limit, asked).await.map_err(|_| self.silent(&format_args!("not within {limit:?}")))??;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -172,12 +181,16 @@ impl Client {
     }
 
     async fn document(&self, answer: Response<Incoming>) -> Result<Value, Refused> {
-        let body = answer.into_body().collect().await.map_err(|error| self.strange(&error))?;
+        let body = answer.into_body().collect().await.map_err(|error| self.broken(&error))?;
         serde_json::from_reader(body.aggregate().reader()).map_err(|error| self.strange(&error))
     }
 
     fn silent(&self, why: &impl ToString) -> Refused {
         Refused::Silent { at: self.at.clone(), why: why.to_string() }
+    }
+
+    fn broken(&self, why: &impl ToString) -> Refused {
+        Refused::Broken { at: self.at.clone(), why: why.to_string() }
     }
 
     fn strange(&self, why: &impl ToString) -> Refused {
@@ -216,6 +229,20 @@ impl Lines {
                 Some(Err(error)) => return Err(Refused::Broken { at: self.at.clone(), why: error.to_string() }),
             }
         }
+    }
+}
+
+/// Why nobody can be asked, and what would be right.
+fn unheard(error: &io::Error) -> Cow<'static, str> {
+    match error.kind() {
+        ErrorKind::NotFound => {
+            "there is no such socket: crihook does not serve (see `systemctl status crihook`), or its socket is elsewhere (name it with --admin-socket)".into()
+        }
+        ErrorKind::ConnectionRefused => {
+            "the crihook that served there is gone; `systemctl status crihook` and its log say why".into()
+        }
+        ErrorKind::PermissionDenied => "the socket is for its owner alone; try it as root".into(),
+        _ => error.to_string().into(),
     }
 }
 

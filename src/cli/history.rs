@@ -1,9 +1,9 @@
 //! `crihook history`: what hooks have done, and `crihook history show`: all of one run.
 
+mod follow;
 mod run;
 mod show;
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
@@ -21,8 +21,6 @@ pub use run::Run;
 const USUAL: usize = 50;
 /// The same before those that are followed.
 const USUAL_BEFORE: usize = 10;
-/// A reason is cut after so many characters; `show` and JSON have all of it.
-const WIDEST: usize = 60;
 
 /// What `history` is told.
 #[derive(Debug, clap::Args)]
@@ -93,14 +91,19 @@ pub fn run(args: &Args) -> ExitCode {
             eprintln!("crihook: what can be followed are runs as they end: leave out --outcome pending, or --follow");
             ExitCode::from(2)
         }
-        None if list.follow => client::run(&list.at, async |client: Client| follow(list, &client).await),
+        None if list.follow => client::run(&list.at, async |client: Client| follow::follow(list, &client).await),
         None => client::run(&list.at, async |client: Client| show_list(list, &client).await),
     }
 }
 
 impl List {
-    fn query(&self) -> Vec<(&'static str, String)> {
-        let limit = self.limit.unwrap_or(if self.follow { USUAL_BEFORE } else { USUAL });
+    /// How many are shown of those that there are.
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(if self.follow { USUAL_BEFORE } else { USUAL })
+    }
+
+    /// What is asked for.
+    fn query(&self, limit: usize) -> Vec<(&'static str, String)> {
         let given = [
             ("namespace", self.namespace.clone()),
             ("pod", self.pod.clone()),
@@ -120,53 +123,31 @@ impl List {
 }
 
 async fn show_list(list: &List, client: &Client) -> Result<(), Refused> {
-    let mut document = client.get("/v1/runs", &list.query()).await?;
-    if let Value::Array(runs) = &mut document {
-        runs.reverse();
+    let limit = list.limit();
+    // One more than is shown tells whether there are more.
+    let document = client.get("/v1/runs", &list.query(limit.saturating_add(1))).await?;
+    let mut found: Vec<Value> = client.understand(document)?;
+    if found.len() > limit {
+        found.truncate(limit);
+        if list.limit.is_none() {
+            eprintln!("crihook: these are the newest {limit}; --limit shows more");
+        }
     }
+    found.reverse();
     if list.output == Output::Json {
-        return Ok(print(&format!("{document:#}\n"))?);
+        return Ok(print(&format!("{:#}\n", Value::Array(found)))?);
     }
-    let runs: Vec<Run> = client.understand(document)?;
+    let runs: Vec<Run> = client.understand(Value::Array(found))?;
     if runs.is_empty() {
-        eprintln!("no runs");
+        eprintln!("crihook: no runs");
         return Ok(());
     }
-    let mut table = Table::new(head("AGE"));
+    let mut table = Table::new(head("AGE"), text::columns());
     let now = SystemTime::now();
     for run in &runs {
         table.add(row(run, now, text::age(now.duration_since(run.created_at).unwrap_or_default())));
     }
     Ok(print(&table.print())?)
-}
-
-async fn follow(list: &List, client: &Client) -> Result<(), Refused> {
-    let mut lines = client.lines("/v1/runs", &list.query()).await?;
-    let mut table = Table::new(head("ENDED"));
-    // What comes later has to fit under what is there.
-    table.at_least([20, 28, 10, 24, 18, 9, 0, 0, 0, 0]);
-    let mut out = io::stdout();
-    while let Some(document) = lines.next().await? {
-        if let Some(missed) = document.get("missed") {
-            eprintln!("crihook: {missed} runs were missed; `crihook history` has them");
-            continue;
-        }
-        let line = if list.output == Output::Json {
-            format!("{document}\n")
-        } else {
-            let run: Run = client.understand(document)?;
-            let ended = run.ended_at.map(|ended| humantime::format_rfc3339_seconds(ended).to_string());
-            table.add(row(&run, SystemTime::now(), ended.unwrap_or_else(|| NOTHING.to_owned())));
-            table.print()
-        };
-        match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-            // Its reader has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
-        }
-    }
-    eprintln!("crihook: nothing more comes: the crihook that was followed is ending");
-    Ok(())
 }
 
 fn head(time: &'static str) -> [&'static str; 10] {
@@ -189,7 +170,7 @@ fn row(run: &Run, now: SystemTime, time: String) -> [String; 10] {
         run.started.to_string(),
         run.duration(now).map_or_else(|| NOTHING.to_owned(), text::took),
         short(&run.id).to_owned(),
-        text::cut(&reason, WIDEST),
+        reason,
     ]
 }
 

@@ -36,10 +36,15 @@ enum Command {
     /// Say which hooks would run for a pod, in which order, and why others would not
     Explain(explain::Args),
     /// Show how a crihook that serves is: runtime, policies, hooks, journal, and what is not as it should be
+    ///
+    /// The exit code is 0 whenever crihook answers; programs read `degradations` with -o json, which is empty while all is well.
     Status(status::Args),
     /// Show what hooks have done, and what they printed
     History(Box<history::Args>),
     /// Run a hook again for an event of the past
+    ///
+    /// The hook runs as it is in the policies now, under a new id, marked as a replay; what calls do is not changed by it. The exit code is 1
+    /// if the new run does not succeed.
     Replay(replay::Args),
     /// Turn hooks off, over restarts; calls pass all the same
     Pause(pause::PauseArgs),

@@ -47,6 +47,10 @@ async fn replay(args: &Args, client: &Client) -> Result<(), Refused> {
         let text = format!("run {} replays {}\n", begun.id, begun.replay_of);
         return Ok(print(&if args.output == Output::Json { format!("{document:#}\n") } else { text })?);
     }
+    if args.output == Output::Text {
+        let (new, old) = (short(&begun.id), short(&begun.replay_of));
+        eprintln!("crihook: run {new} replays {old}; waiting for it to end (Ctrl-C does not stop it)");
+    }
     // One that is over already is told at once.
     let ends = [("id", begun.id.clone()), ("limit", "1".to_owned()), ("follow", "true".to_owned())];
     let mut lines = client.lines("/v1/runs", &ends).await?;

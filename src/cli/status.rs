@@ -19,7 +19,7 @@ pub struct Args {
     output: Output,
 }
 
-/// Shows it. That something is not as it should be is no failure: it is what was asked.
+/// Shows it. That something is not as it should be is no failure of the command: it is what was asked.
 pub fn run(args: &Args) -> ExitCode {
     client::run(&args.at, async |client: Client| {
         let document = client.get("/v1/status", &[]).await?;
@@ -33,11 +33,22 @@ pub fn run(args: &Args) -> ExitCode {
     })
 }
 
+/// What is not as it should be comes first: it is what people look for.
 fn whole(page: &mut String, status: &Status) -> fmt::Result {
     let doing = if status.draining { "ending" } else { "serving" };
     let uptime = age(Duration::from_secs(status.uptime));
-    writeln!(page, "crihook {}, {doing}, up for {uptime} (pid {})\n", visible(&status.version), status.pid)?;
-    let mut line = |name: &str, text: String| writeln!(page, "  {name:<11}  {}", visible(&text));
+    let verdict = if status.degradations.is_empty() { "all is well" } else { "not all is as it should be" };
+    writeln!(page, "crihook {}, {doing}, up for {uptime} (pid {}): {verdict}\n", visible(&status.version), status.pid)?;
+    for found in &status.degradations {
+        writeln!(page, "! {}: {}", visible(&found.what), visible(&found.why))?;
+        // The documents' mistakes, each with its place.
+        let errors = status.policies.errors.iter().filter(|_| found.what == "policies");
+        for error in errors {
+            writeln!(page, "    {}", visible(error.lines().next().unwrap_or_default()))?;
+        }
+        writeln!(page, "    {}\n", visible(&found.remedy))?;
+    }
+    let mut line = |name: &str, text: String| writeln!(page, "{name:<11}  {}", visible(&text));
     line("listen", status.listen.clone())?;
     line("runtime", runtime(status))?;
     if let Some(images) = &status.runtime.image_endpoint {
@@ -54,23 +65,9 @@ fn whole(page: &mut String, status: &Status) -> fmt::Result {
     for (n, breaker) in status.breakers.iter().enumerate() {
         let open = age(since(breaker.open_since));
         let name = if n == 0 { "breakers" } else { "" };
-        line(name, format!("{}/{} open for {open}: {}", breaker.policy, breaker.hook, breaker.why))?;
+        line(name, format!("{}/{} open for {open}", breaker.policy, breaker.hook))?;
     }
-    line("journal", journal(status))?;
-    if status.degradations.is_empty() {
-        return writeln!(page, "\nall is well");
-    }
-    writeln!(page, "\nnot as it should be")?;
-    for found in &status.degradations {
-        writeln!(page, "  {}: {}", visible(&found.what), visible(&found.why))?;
-        // The documents' mistakes, each with its place.
-        let errors = status.policies.errors.iter().filter(|_| found.what == "policies");
-        for error in errors {
-            writeln!(page, "    {}", visible(error.lines().next().unwrap_or_default()))?;
-        }
-        writeln!(page, "    {}", visible(&found.remedy))?;
-    }
-    Ok(())
+    line("journal", journal(status))
 }
 
 fn runtime(status: &Status) -> String {
@@ -86,15 +83,15 @@ fn policies(status: &Status) -> String {
     if policies.hash.is_empty() {
         return format!("none, from {}", policies.directory.display());
     }
-    let from = if policies.from_last_good { "the last good ones" } else { "from" };
-    let directory = if policies.from_last_good { String::new() } else { format!(" {}", policies.directory.display()) };
-    format!(
-        "{} with {}, hash {}, {from}{directory}, for {}",
-        policies.policies,
-        counted(policies.hooks, "hook", "hooks"),
-        policies.hash,
-        age(since(policies.loaded_at)),
-    )
+    let number = counted(policies.policies, "policy", "policies");
+    let hooks = counted(policies.hooks, "hook", "hooks");
+    let from = if policies.from_last_good {
+        "the last good ones".to_owned()
+    } else {
+        format!("from {}", policies.directory.display())
+    };
+    let age = age(since(policies.loaded_at));
+    format!("{number} with {hooks}, hash {}, {from}, in force for {age}", policies.hash)
 }
 
 fn hooks(status: &Status) -> String {

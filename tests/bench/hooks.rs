@@ -36,6 +36,12 @@ struct Flags {
     /// Containers that start at once in the storm.
     #[arg(long, default_value_t = 500)]
     storm: usize,
+    /// Containers that start at once in each of the crowds.
+    #[arg(long, default_value_t = 50)]
+    crowd: usize,
+    /// On whose disk the state directories are [default: the system's temporary directory]
+    #[arg(long)]
+    dir: Option<PathBuf>,
     /// Where the built `crihook` and `examples/sim` are.
     #[arg(long, default_value = "target/release")]
     bin_dir: PathBuf,
@@ -198,6 +204,37 @@ impl Stand {
     }
 }
 
+/// Starts `count` containers at once, and times each start.
+async fn crowd(stand: &mut Stand, count: usize) -> Result<Vec<Duration>> {
+    let mut ids = Vec::new();
+    for _ in 0..count {
+        ids.push(stand.create().await?);
+    }
+    let starts = ids.iter().map(|id| {
+        let (mut pods, container_id) = (stand.pods.clone(), id.clone());
+        async move {
+            let begun = Instant::now();
+            pods.start_container(StartContainerRequest { container_id }).await.map(|_| begun.elapsed())
+        }
+    });
+    let took = futures_util::future::join_all(starts).await.into_iter().collect::<Result<_, _>>()?;
+    for container_id in ids {
+        stand.pods.stop_container(StopContainerRequest { container_id: container_id.clone(), timeout: 0 }).await?;
+        stand.pods.remove_container(RemoveContainerRequest { container_id }).await?;
+    }
+    Ok(took)
+}
+
+/// What it takes to have a page on the disk of `dir`.
+fn sync(dir: &Path) -> Result<Duration> {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("sync"))?;
+    file.write_all(&[1; 4096])?;
+    let begun = Instant::now();
+    file.sync_data()?;
+    Ok(begun.elapsed())
+}
+
 async fn dial(socket: &Path) -> Result<Channel> {
     let begun = Instant::now();
     loop {
@@ -218,15 +255,21 @@ fn hook(name: &str, mode: &str, socket: &Path) -> String {
     format!("  - {{name: {name}, on: PostStart, mode: {mode}, webhook: {{url: \"unix://{}:/\"}}}}\n", socket.display())
 }
 
-fn median(mut all: Vec<Duration>) -> Duration {
+fn median(all: &[Duration]) -> Duration {
+    percentile(all, 50)
+}
+
+fn percentile(all: &[Duration], percent: usize) -> Duration {
+    let mut all = all.to_vec();
     all.sort_unstable();
-    all[all.len() / 2]
+    all[(all.len() * percent / 100).min(all.len() - 1)]
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<ExitCode> {
     let flags = Flags::parse();
-    let dir = tempfile::Builder::new().prefix("crihook-hooks-").tempdir()?;
+    let parent = flags.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let dir = tempfile::Builder::new().prefix("crihook-hooks-").tempdir_in(parent)?;
     let dir = dir.path();
     let _sim =
         Process::spawn(Command::new(flags.bin_dir.join("examples/sim")).arg("--listen").arg(dir.join("sim.sock")))?;
@@ -257,7 +300,7 @@ async fn main() -> Result<ExitCode> {
             }
         }
     }
-    let [none, background, blocking] = took.map(median);
+    let [none, background, blocking] = [&took[0], &took[1], &took[2]].map(|took| median(took));
     println!("| StartContainer, median of {} | takes | more than without | wanted |", flags.rounds * flags.starts);
     println!("| --- | --- | --- | --- |");
     println!("| without hooks | {none:.1?} | | |");
@@ -266,6 +309,29 @@ async fn main() -> Result<ExitCode> {
         "| one Blocking webhook over a unix socket, server at once | {blocking:.1?} | {:.1?} | under 1 ms |",
         blocking.saturating_sub(none)
     );
+
+    let (mut alone, mut hooked, mut syncs) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=flags.rounds {
+        for turn in 0..2 {
+            let at = (turn + round) % 2;
+            let took = crowd(&mut stands[at], flags.crowd).await?;
+            delivered += at * flags.crowd;
+            fast.has_seen(delivered).await?;
+            let sync = sync(dir)?;
+            if round > 0 {
+                [&mut alone, &mut hooked][at].extend(took);
+                syncs.push(sync);
+            }
+        }
+    }
+    println!("\n| {} starts at once, {} rounds | p50 | p99 |\n| --- | --- | --- |", flags.crowd, flags.rounds);
+    for (name, took) in [
+        ("without hooks", &alone),
+        ("one Background webhook, recorded before the call and before its answer", &hooked),
+        ("one page on this disk (`fdatasync`)", &syncs),
+    ] {
+        println!("| {name} | {:.1?} | {:.1?} |", percentile(took, 50), percentile(took, 99));
+    }
 
     let hooks = ["a", "b", "c"].map(|name| hook(name, "Background", &dir.join("slow.sock")));
     let mut stand = Stand::start(&flags, dir, "storm", &hooks).await?;

@@ -99,7 +99,7 @@ pub fn since(text: &str) -> Result<SystemTime, String> {
             .map_or(SystemTime::UNIX_EPOCH, |then| then.max(SystemTime::UNIX_EPOCH)));
     }
     humantime::parse_rfc3339_weak(text).map_err(|_| {
-        format!("`{text}` is no time; write how long ago, as 10m or 1h30m, or when, as 2026-01-31T08:00:00Z")
+        format!("`{text}` is not a time; write how long ago, as 10m or 1h30m, or when, as 2026-01-31T08:00:00Z")
     })
 }
 
@@ -110,12 +110,12 @@ pub fn since(text: &str) -> Result<SystemTime, String> {
 pub fn limit(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(limit) if limit > 0 => Ok(limit),
-        _ => Err(format!("`{text}` is no number of runs; write one from 1 on")),
+        _ => Err(format!("`{text}` is not a number of runs; write one from 1 on")),
     }
 }
 
 fn boolean(name: &str, text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| format!("`{text}` is nothing for {name}; write true or false"))
+    text.parse().map_err(|_| format!("`{text}` is not a value of {name}; write true or false"))
 }
 
 #[cfg(test)]

@@ -74,17 +74,14 @@ fn whole(page: &mut String, run: &Run) -> fmt::Result {
 fn one(page: &mut String, attempt: &Attempt) -> fmt::Result {
     let at = humantime::format_rfc3339_millis(attempt.started_at);
     let time = took(Duration::try_from_secs_f64(attempt.duration).unwrap_or_default());
-    write!(page, "attempt {}   {at}, {time}: {}", attempt.number, visible(&attempt.result))?;
-    if let Some(code) = attempt.exit_code {
-        write!(page, ", exit code {code}")?;
-    }
-    if let Some(status) = attempt.http_status {
-        write!(page, ", status {status}")?;
-    }
-    writeln!(page)?;
-    if let Some(message) = &attempt.message {
-        write!(page, "{}", block(message, "  "))?;
-    }
+    write!(page, "attempt {}   {at}, {time}, {}", attempt.number, visible(&attempt.result))?;
+    match (&attempt.message, attempt.exit_code, attempt.http_status) {
+        // It tells of codes, too.
+        (Some(message), ..) => writeln!(page, ": {}", visible(message)),
+        (None, Some(code), _) => writeln!(page, ": exit code {code}"),
+        (None, None, Some(status)) => writeln!(page, ": status {status}"),
+        (None, None, None) => writeln!(page),
+    }?;
     for (name, text) in [("stdout", &attempt.stdout), ("stderr", &attempt.stderr), ("body", &attempt.body)] {
         if !text.is_empty() {
             write!(page, "  {name}\n{}", block(text, "    "))?;

@@ -161,26 +161,30 @@ impl Run {
     /// Waits until an attempt may begin. A background run waits until hooks are on, and for an open breaker, without a slot; a blocking one
     /// fails if that is open, and goes on if it began before hooks were paused.
     async fn admission(&self) -> Result<Option<Slot>, Ended> {
-        if !self.awaited {
-            self.means.pause.resumed().await;
-        }
-        // It does nothing, so any number may do it at once.
-        if matches!(self.bound.hook.action, Action::Sleep(_)) {
-            return Ok(None);
-        }
-        let slots = if self.awaited { &self.means.blocking } else { &self.means.background };
-        let Some(breaker) = &self.bound.breaker else { return Ok(Some(slots.take(&self.bound.key).await)) };
+        let (pause, breaker) = (&self.means.pause, self.bound.breaker.as_ref());
         loop {
-            match breaker.look() {
-                Admission::Open { why, .. } if self.awaited => return Err(Ended::new(Outcome::Failed, why)),
-                Admission::Open { .. } => breaker.ready().await,
-                Admission::Go => {
-                    let slot = slots.take(&self.bound.key).await;
-                    // It may have opened, or another may be the probe, while this one waited for the slot.
-                    if breaker.admit() == Admission::Go {
-                        return Ok(Some(slot));
-                    }
+            if !self.awaited {
+                pause.resumed().await;
+            }
+            // It does nothing, so any number may do it at once.
+            if matches!(self.bound.hook.action, Action::Sleep(_)) {
+                return Ok(None);
+            }
+            if let Some(breaker) = breaker
+                && let Admission::Open { why, .. } = breaker.look()
+            {
+                if self.awaited {
+                    return Err(Ended::new(Outcome::Failed, why));
                 }
+                breaker.ready().await;
+                continue;
+            }
+            let slots = if self.awaited { &self.means.blocking } else { &self.means.background };
+            let slot = slots.take(&self.bound.key).await;
+            // While this one waited for the slot, hooks may have been paused, the breaker may have opened, or another may have become the probe.
+            let on = self.awaited || !pause.paused();
+            if on && breaker.is_none_or(|breaker| breaker.admit() == Admission::Go) {
+                return Ok(Some(slot));
             }
         }
     }

@@ -16,6 +16,7 @@ mod doubt;
 mod grpc;
 mod identity;
 mod isolation;
+mod look;
 mod measures;
 mod order;
 mod pod_handlers;

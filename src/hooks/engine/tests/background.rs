@@ -192,3 +192,30 @@ async fn while_hooks_are_paused_what_is_queued_waits_and_what_is_under_way_ends(
     kit.idle().await;
     assert_eq!(kit.runs(), ["a succeeded 1", "b succeeded 1"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slot_or_a_server_when_hooks_are_paused_waits_on() {
+    let options = Options { concurrency: 1, ..Options::default() };
+    let kit = Kit::with(&options, [(background("a"), takes(secs(5)))]);
+    for container in ["c", "d"] {
+        kit.fire(Point::POST_START, container, None).await.unwrap();
+    }
+    settle().await;
+    kit.pause.pause(None);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(kit.begun(), ["a c"], "the slot is free again");
+    kit.pause.resume();
+    kit.idle().await;
+    assert_eq!(kit.begun(), ["a c", "a d"]);
+
+    let kit = Kit::new([(attempts(100, to_server(background("a"))), fails(Failing::Failed, "refused"))]);
+    kit.fire(Point::POST_START, "c", None).await.unwrap();
+    tokio::time::sleep(secs(25)).await;
+    let begun = kit.begun().len();
+    kit.pause.pause(None);
+    tokio::time::sleep(secs(60)).await;
+    assert_eq!(kit.begun().len(), begun, "probes are runs of hooks, too");
+    kit.pause.resume();
+    settle().await;
+    assert_eq!(kit.begun().len(), begun + 1, "one is due");
+}
