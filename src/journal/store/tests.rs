@@ -58,6 +58,10 @@ impl Kit {
             self.journal.write(entry);
         }
         self.journal.recorded().await;
+        if self.journal.shared.in_memory.load(Ordering::Acquire) {
+            // Nobody waits for memory, but who reads it next.
+            until(|| self.journal.health().unwritten == 0).await;
+        }
     }
 
     async fn runs(&self, filter: Filter) -> Vec<Run> {
