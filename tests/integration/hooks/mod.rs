@@ -5,8 +5,8 @@
 //! here takes a time to be long enough: what must have happened is waited for, and what must not happen is looked for after something
 //! that comes later.
 
-mod cri;
-mod node;
+pub mod cri;
+pub mod node;
 mod server;
 
 mod bad_servers;
