@@ -138,9 +138,9 @@ struct Connection {
     round: Rc<Round>,
     /// Calls whose answer waits for the client to read what was sent before.
     unread: VecDeque<Rc<Stopwatch>>,
-    /// Of the time in which it was accepted.
-    draining: CancellationToken,
     drain: Draining,
+    /// Ends the calls that only a drain ends: once the client has been told to go elsewhere, so that it makes them anew there.
+    farewell: CancellationToken,
     forced: Pin<Box<WaitForCancellationFutureOwned>>,
     drain_flag: Flag,
 }
@@ -163,6 +163,7 @@ impl Connection {
         let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
         let signal = |token: &CancellationToken| Box::pin(token.clone().cancelled_owned());
         let (drain, forced) = (Draining::No(signal(&draining)), signal(shared.drain.forced()));
+        let farewell = CancellationToken::new();
         let round = Rc::new(Round::new(Instant::now()));
         let [down_flag, gates_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
         let (gates, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
@@ -181,8 +182,8 @@ impl Connection {
             calls_flag,
             round,
             unread,
-            draining,
             drain,
+            farewell,
             forced,
             drain_flag,
         }
@@ -234,12 +235,12 @@ impl Connection {
     }
 
     fn poll_up(&mut self) -> bool {
-        let Self { up, calls, calls_flag, round, draining, .. } = self;
+        let Self { up, calls, calls_flag, round, farewell, .. } = self;
         up.poll(|placed| match placed {
             Placed::Opened(watch, streams) => {
                 let endless = watch.method().is_endless();
-                let draining = endless.then(|| Box::pin(draining.clone().cancelled_owned()));
-                calls.push(Relay::new(watch, Rc::clone(round), streams, draining));
+                let farewell = endless.then(|| Box::pin(farewell.clone().cancelled_owned()));
+                calls.push(Relay::new(watch, Rc::clone(round), streams, farewell));
                 calls_flag.raise();
             }
             Placed::Refused(watch, to_client, status) => relay::refuse(&watch, round, to_client, status),
@@ -263,8 +264,10 @@ impl Connection {
                 return Poll::Pending;
             }
             self.drain = Draining::Yes(None);
+            // Sent when the client is next read from, which comes before the calls are moved on.
             self.down.graceful_shutdown();
             self.down_flag.raise();
+            self.farewell.cancel();
         }
         let Draining::Yes(linger) = &mut self.drain else { return Poll::Pending };
         if self.forced.as_mut().poll(cx).is_ready() {

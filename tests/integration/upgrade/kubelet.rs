@@ -2,17 +2,16 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use crihook::cri::v1::{StopContainerRequest, VersionRequest};
 use prost::Message;
 use tokio::sync::Mutex;
 
 use super::within;
+use crate::wire::peer::Client;
 use crate::wire::peer::client::Pending;
 use crate::wire::peer::grpc::{message, request};
 use crate::wire::peer::record::{Answer, End};
-use crate::wire::peer::Client;
 
 /// Its clones share the connection.
 #[derive(Clone)]
@@ -49,21 +48,24 @@ impl Kubelet {
         }
     }
 
-    /// A whole call.
+    /// A whole call. One that the GOAWAY proves unprocessed is sent again, as gRPC has it (gRFC A6).
     pub async fn call(&self, method: &str, body: &impl Message) -> Answer {
-        // While a call is open, its connection is.
-        let (_open, mut pending) = self.begin(method, body).await;
-        within(method, pending.answer()).await
+        loop {
+            // While a call is open, its connection is.
+            let (_open, mut pending) = self.begin(method, body).await;
+            let answer = within(method, pending.answer()).await;
+            if answer.end != End::GoneAway(0) {
+                return answer;
+            }
+        }
     }
 
     pub async fn version(&self) -> Answer {
         self.call("Version", &VersionRequest { version: String::new() }).await
     }
 
-    /// Sends the call that the runtime takes its time for.
-    pub async fn begin_stop(&self, container: &str, grace: Duration) -> (Arc<Client>, Pending) {
-        let timeout = grace.as_secs().try_into().expect("a grace in seconds");
-        self.begin("StopContainer", &StopContainerRequest { container_id: container.into(), timeout }).await
+    pub async fn stop(&self, container: &str) -> Answer {
+        self.call("StopContainer", &StopContainerRequest { container_id: container.into(), timeout: 30 }).await
     }
 }
 
