@@ -1,1 +1,125 @@
-//! TODO
+//! What goes from one process to the next, and what does not.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crihook::sim::Options;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::UnixStream;
+
+use super::kubelet::failure;
+use super::{Kubelet, Stage, until};
+use crate::hooks::node::Node;
+
+/// The name and value of each variable that a process was started with.
+fn environment(pid: Pid) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/environ")).expect("it runs");
+    let pairs = text.split('\0').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+fn arguments(pid: Pid) -> String {
+    fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs")
+}
+
+/// What a process has open, without what comes and goes: the targets of its descriptors.
+fn standard_input(pid: Pid) -> String {
+    fs::read_link(format!("/proc/{pid}/fd/0")).expect("it runs").display().to_string()
+}
+
+#[tokio::test]
+async fn arguments_and_environment_stay_but_for_what_was_meant_for_one_process() {
+    let stage = Stage::start().await;
+    let first = stage.first();
+    let next = stage.upgrade().await;
+    assert_eq!(arguments(first_or(&stage, first, next)), arguments(next));
+    let environment = environment(next);
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
+        assert!(!environment.contains_key(name), "{name}");
+    }
+    assert_eq!(environment["PATH"], std::env::var("PATH").expect("text"));
+    assert_eq!(standard_input(next), "/dev/null");
+}
+
+/// The old process may be gone; then the new one compares to itself.
+fn first_or(stage: &Stage, first: Pid, next: Pid) -> Pid {
+    if stage.processes().contains(&first) { first } else { next }
+}
+
+#[tokio::test]
+async fn the_sockets_stay_what_they_are() {
+    let stage = Stage::start().await;
+    let sockets = [stage.node.front(), stage.path("admin.sock")];
+    let inodes = || sockets.each_ref().map(|path| fs::symlink_metadata(path).expect("a socket").ino());
+    let (before, metrics) = (inodes(), stage.node.crihook.metrics_addr().await);
+    let next = stage.upgrade().await;
+    stage.processes_are(&[next]).await;
+    assert_eq!(inodes(), before, "no file was taken away and made anew");
+    let (code, page) = crate::wire::peer::exposition::get(&metrics, "/metrics").await;
+    assert_eq!(code, 200, "{page}");
+    kill(next, Signal::SIGTERM).expect("it runs");
+    stage.processes_are(&[]).await;
+    assert!(sockets.iter().all(|path| !path.exists()), "who has them in the end takes them away");
+}
+
+#[tokio::test]
+async fn a_binary_that_was_replaced_is_what_is_started() {
+    let stage = Stage::start().await;
+    // As package managers do it: another file under the same name.
+    let copy = stage.path("another");
+    fs::copy(env!("CARGO_BIN_EXE_crihook"), &copy).expect("a copy");
+    stage.install(&copy);
+    let next = stage.upgrade().await;
+    let image = |pid: Pid| fs::read_link(format!("/proc/{pid}/exe")).expect("it runs");
+    assert_eq!(image(next), copy);
+    fs::remove_file(&copy).expect("a file");
+    stage.install_crihook();
+    let last = stage.upgrade().await;
+    assert_eq!(image(last).to_str(), Some(env!("CARGO_BIN_EXE_crihook")));
+}
+
+#[tokio::test]
+async fn sigusr2_upgrades_too() {
+    let stage = Stage::start().await;
+    let first = stage.first();
+    stage.node.crihook.signal(Signal::SIGUSR2);
+    until("another process", || async {
+        let found = stage.processes();
+        if found.len() == 1 && found[0] != first { Ok(()) } else { Err(found) }
+    })
+    .await;
+    assert_eq!(failure(&stage.kubelet().await.version().await), None);
+}
+
+#[tokio::test]
+async fn sockets_that_the_new_config_has_elsewhere_are_bound_there() {
+    let stage = Stage::with(&Options::default(), |flags, directory| {
+        flags.without("--listen").without("--admin-socket").set("--config", directory.join("config.yaml"));
+        configure(directory, "front.sock", "admin.sock");
+    })
+    .await;
+    configure(&stage.path(""), "other.sock", "admin.sock");
+    let next = stage.upgrade().await;
+    stage.processes_are(&[next]).await;
+    let kubelet = Kubelet::connect(&stage.path("other.sock")).await;
+    assert_eq!(failure(&kubelet.version().await), None);
+    assert!(!stage.node.front().exists(), "the old one took with it what nobody has taken over");
+    assert!(UnixStream::connect(stage.path("admin.sock")).await.is_ok());
+}
+
+fn configure(directory: &std::path::Path, listen: &str, admin: &str) {
+    let path = |name: &str| directory.join(name).display().to_string();
+    let text = format!("listen: {}\nadminSocket: {}\n", path(listen), path(admin));
+    fs::write(directory.join("config.yaml"), text).expect("a file");
+}
+
+#[tokio::test]
+async fn policies_are_read_anew_and_runs_in_flight_stay() {
+    let stage = Stage::start().await;
+    let node: &Node = &stage.node;
+    assert!(node.metrics().await.sum("crihook_policy_reloads_total", &[("result", "success")]) > 0.5);
+    let next = stage.upgrade().await;
+    stage.processes_are(&[next]).await;
+}

@@ -83,9 +83,10 @@ async fn twenty_upgrades_on_a_busy_node_lose_no_call() {
     })
     .await;
     stage.processes_are(&[last]).await;
-    let before = seen.events.load(Ordering::Relaxed);
-    stage.node.running("late", &[]).await;
+    let (before, pods) = (seen.events.load(Ordering::Relaxed), AtomicUsize::new(0));
     until("an event after the last upgrade", || async {
+        // The stream may have been opened after an earlier one.
+        stage.node.running(&format!("late-{}", pods.fetch_add(1, Ordering::Relaxed)), &[]).await;
         if seen.events.load(Ordering::Relaxed) > before { Ok(()) } else { Err("none") }
     })
     .await;
