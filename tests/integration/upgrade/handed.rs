@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crihook::sim::Options;
 use nix::sys::signal::{Signal, kill};
@@ -11,7 +12,8 @@ use tokio::net::UnixStream;
 
 use super::kubelet::failure;
 use super::{Kubelet, Stage, until};
-use crate::hooks::node::Node;
+use crate::hooks::server::{HookServer, Reply};
+use crate::hooks::{plain, policy, webhook};
 
 /// The name and value of each variable that a process was started with.
 fn environment(pid: Pid) -> BTreeMap<String, String> {
@@ -24,7 +26,6 @@ fn arguments(pid: Pid) -> String {
     fs::read_to_string(format!("/proc/{pid}/cmdline")).expect("it runs")
 }
 
-/// What a process has open, without what comes and goes: the targets of its descriptors.
 fn standard_input(pid: Pid) -> String {
     fs::read_link(format!("/proc/{pid}/fd/0")).expect("it runs").display().to_string()
 }
@@ -32,20 +33,15 @@ fn standard_input(pid: Pid) -> String {
 #[tokio::test]
 async fn arguments_and_environment_stay_but_for_what_was_meant_for_one_process() {
     let stage = Stage::start().await;
-    let first = stage.first();
+    let before = arguments(stage.first());
     let next = stage.upgrade().await;
-    assert_eq!(arguments(first_or(&stage, first, next)), arguments(next));
+    assert_eq!(arguments(next), before);
     let environment = environment(next);
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID"] {
         assert!(!environment.contains_key(name), "{name}");
     }
     assert_eq!(environment["PATH"], std::env::var("PATH").expect("text"));
     assert_eq!(standard_input(next), "/dev/null");
-}
-
-/// The old process may be gone; then the new one compares to itself.
-fn first_or(stage: &Stage, first: Pid, next: Pid) -> Pid {
-    if stage.processes().contains(&first) { first } else { next }
 }
 
 #[tokio::test]
@@ -116,10 +112,35 @@ fn configure(directory: &std::path::Path, listen: &str, admin: &str) {
 }
 
 #[tokio::test]
-async fn policies_are_read_anew_and_runs_in_flight_stay() {
-    let stage = Stage::start().await;
-    let node: &Node = &stage.node;
-    assert!(node.metrics().await.sum("crihook_policy_reloads_total", &[("result", "success")]) > 0.5);
+async fn runs_in_flight_stay_and_policies_are_read_anew() {
+    let mut servers = None;
+    let stage = Stage::with(&Options::default(), |_, directory| {
+        let held = HookServer::unix(&directory.join("held"), |_| Reply::Held);
+        let new = HookServer::unix(&directory.join("new"), |_| Reply::Ok);
+        let hooks = [webhook("held", "PostStart", &held, &plain()), webhook("next", "PostStart", &held, &plain())];
+        fs::write(directory.join("hooks.d/a.yaml"), policy("old", &hooks)).expect("a file");
+        servers = Some((held, new));
+    })
+    .await;
+    let (held, new) = servers.expect("the closure ran");
+    let first = stage.first();
+    stage.node.running("one", &[]).await;
+    held.wait(1).await;
+    // Another directory would be noticed without an upgrade, too.
     let next = stage.upgrade().await;
+    fs::write(stage.path("hooks.d/a.yaml"), policy("new", &[webhook("new", "PostStart", &new, &plain())]))
+        .expect("a file");
+    stage.processes_are(&[first, next]).await;
+    held.release();
+    held.wait(2).await;
+    held.release();
     stage.processes_are(&[next]).await;
+    let hooks: Vec<_> = held.delivered().iter().map(|delivered| delivered.hook().to_owned()).collect();
+    assert_eq!(hooks, ["held", "next"], "once each, and what was queued, too");
+    let pods = AtomicUsize::new(0);
+    until("the new policies hold", || async {
+        stage.node.running(&format!("late-{}", pods.fetch_add(1, Ordering::Relaxed)), &[]).await;
+        if new.delivered().is_empty() { Err("they do not") } else { Ok(()) }
+    })
+    .await;
 }

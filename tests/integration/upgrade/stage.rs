@@ -98,14 +98,16 @@ impl Stage {
 
     /// The processes that were started by the link, and run.
     pub fn processes(&self) -> Vec<Pid> {
-        let mark = self.path("front.sock");
-        let mark = mark.to_str().expect("text");
+        let directory = self.path("");
+        let directory = directory.to_str().expect("text");
         let entries = fs::read_dir("/proc").expect("a list of processes").flatten();
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let is_one = |pid: &i32| {
             let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
             // A zombie has no command line.
-            read("cmdline").split('\0').any(|argument| argument == mark)
+            let line = read("cmdline");
+            let mut arguments = line.split('\0');
+            arguments.any(|argument| argument == "serve") && arguments.any(|argument| argument.starts_with(directory))
         };
         pids.filter(is_one).map(Pid::from_raw).collect()
     }

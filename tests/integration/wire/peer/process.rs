@@ -23,7 +23,8 @@ pub struct Crihook {
 
 /// `crihook serve` with everything under `dir`.
 pub fn serve(dir: &Path) -> Flags {
-    let mut flags = Flags { program: env!("CARGO_BIN_EXE_crihook").into(), flags: BTreeMap::new() };
+    let program = env!("CARGO_BIN_EXE_crihook").into();
+    let mut flags = Flags { program, launcher: Vec::new(), environment: Vec::new(), flags: BTreeMap::new() };
     flags
         .set("--listen", dir.join("front.sock"))
         .set("--runtime-endpoint", dir.join("runtime.sock"))
@@ -37,6 +38,9 @@ pub fn serve(dir: &Path) -> Flags {
 /// The flags of `crihook serve`, each at most once.
 pub struct Flags {
     program: PathBuf,
+    /// What it is started through, and with.
+    launcher: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
     flags: BTreeMap<&'static str, OsString>,
 }
 
@@ -59,10 +63,29 @@ impl Flags {
         self
     }
 
+    /// Starts it through this command.
+    pub fn through(&mut self, launcher: Vec<OsString>) -> &mut Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// Starts it with this variable.
+    pub fn env(&mut self, name: &'static str, value: impl Into<OsString>) -> &mut Self {
+        self.environment.push((name, value.into()));
+        self
+    }
+
     /// The whole command.
     pub fn command(&self) -> Command {
-        let mut command = started_by(&self.program);
-        command.arg("serve");
+        let mut command = match self.launcher.split_first() {
+            None => started_by(&self.program),
+            Some((launcher, arguments)) => {
+                let mut command = started_by(Path::new(launcher));
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).arg("serve");
         for (flag, value) in &self.flags {
             command.arg(flag).arg(value);
         }
