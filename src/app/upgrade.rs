@@ -19,6 +19,7 @@ pub(super) mod predecessor;
 mod program;
 mod successor;
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -138,7 +139,7 @@ impl App {
             biased;
             taken = successor.ready(limit) => Some(taken?),
             () = self.drain.ending().cancelled() => None,
-            () = others.refuse(|| NoUpgrade::UnderWay) => None,
+            never = others.refuse(|| NoUpgrade::UnderWay) => match never {},
         };
         let Some(taken) = taken else {
             successor.kill().await;
@@ -188,7 +189,7 @@ impl App {
                     drain.force();
                     return true;
                 }
-                () = others.refuse(|| NoUpgrade::Done(pid)) => {}
+                never = others.refuse(|| NoUpgrade::Done(pid)) => match never {},
             }
         }
     }
@@ -202,7 +203,7 @@ impl App {
 
 impl Requests {
     /// Refuses whatever is asked, for as long as it is polled.
-    async fn refuse(&mut self, why: impl Fn() -> NoUpgrade) {
+    async fn refuse(&mut self, why: impl Fn() -> NoUpgrade) -> Infallible {
         while let Some(request) = self.0.recv().await {
             tracing::warn!("no upgrade: {}", why());
             let _ = request.answer.send(Err(why()));

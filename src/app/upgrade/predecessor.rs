@@ -71,8 +71,7 @@ impl Inherited {
     fn of_systemd() -> Self {
         let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut sockets = listenfd::ListenFd::from_env();
-        let named = names.split(':').position(|name| name == NAME);
-        let index = if sockets.len() == 1 { Some(0) } else { named };
+        let index = if sockets.len() == 1 { Some(0) } else { names.split(':').position(|name| name == NAME) };
         let mut inherited = Self::default();
         match index.map(|index| sockets.take_unix_listener(index)) {
             Some(Ok(socket)) => (inherited.activated, inherited.cri) = (socket.is_some(), socket),

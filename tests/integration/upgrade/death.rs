@@ -61,15 +61,21 @@ async fn the_old_process_accepts_again_when_the_new_one_dies() {
 
 #[tokio::test]
 async fn nothing_is_taken_back_from_one_that_is_told_to_stop() {
-    let (stage, kubelet, container) = busy(Duration::from_secs(2)).await;
-    let first = stage.first();
+    let (stage, kubelet, container) = busy(Duration::from_secs(3)).await;
+    let (first, other) = (stage.first(), stage.node.running("other", &[]).await.id);
     during_a_stop(&stage, &kubelet, &container, async {
         let next = stage.upgrade().await;
-        serves(&stage).await;
-        kill(next, Signal::SIGTERM).expect("it runs");
-        stage.processes_are(&[first]).await;
-        let refused = UnixStream::connect(stage.node.front()).await;
-        assert!(refused.is_err(), "no client waits for an answer that never comes");
+        let kubelet = stage.kubelet().await;
+        let stop = async {
+            kill(next, Signal::SIGTERM).expect("it runs");
+            until("no client waits for an answer that never comes", || async {
+                if UnixStream::connect(stage.node.front()).await.is_err() { Ok(()) } else { Err("it is queued") }
+            })
+            .await;
+            let left = stage.processes();
+            assert!(left.contains(&first) && left.contains(&next), "each finishes a call: {left:?}");
+        };
+        during_a_stop(&stage, &kubelet, &other, stop).await;
     })
     .await;
     stage.processes_are(&[]).await;
@@ -84,24 +90,20 @@ async fn of_a_chain_only_the_last_one_serves_whoever_dies() {
     let (stage, kubelet, container) = busy(Duration::from_secs(3)).await;
     let first = stage.first();
     let other = stage.node.running("other", &[]).await.id;
-    during_a_stop(&stage, &kubelet, &container, async {
+    let chain = async {
         let middle = stage.upgrade().await;
         let kubelet = stage.kubelet().await;
-        let script = async {
+        let (cut, ()) = tokio::join!(kubelet.stop(&other), async {
+            stage.node.wait_heard("StopContainer", 2).await;
             let last = stage.upgrade().await;
             stage.processes_are(&[first, middle, last]).await;
             kill(middle, Signal::SIGKILL).expect("it finishes a call");
             stage.processes_are(&[first, last]).await;
             serves(&stage).await;
-        };
-        let before = stage.node.heard("StopContainer").len();
-        let (cut, ()) = tokio::join!(kubelet.stop(&other), async {
-            stage.node.wait_heard("StopContainer", before + 1).await;
-            script.await;
         });
         assert!(failure(&cut).is_some(), "it was in the process that was killed");
-    })
-    .await;
+    };
+    during_a_stop(&stage, &kubelet, &container, Box::pin(chain)).await;
     until("the first one ends when its call has", || async {
         let left = stage.processes();
         if left.len() == 1 && left[0] != first { Ok(()) } else { Err(left) }
@@ -113,7 +115,7 @@ async fn of_a_chain_only_the_last_one_serves_whoever_dies() {
 
 #[tokio::test]
 async fn sigterm_ends_the_old_process_in_its_order_and_a_second_one_at_once() {
-    let (stage, kubelet, container) = busy(Duration::from_secs(60)).await;
+    let (stage, kubelet, container) = busy(Duration::from_mins(1)).await;
     let (first, other) = (stage.first(), stage.node.running("other", &[]).await.id);
     let stops = tokio::spawn(async move { tokio::join!(kubelet.stop(&container), kubelet.stop(&other)) });
     stage.node.wait_heard("StopContainer", 2).await;
@@ -131,7 +133,7 @@ async fn sigterm_ends_the_old_process_in_its_order_and_a_second_one_at_once() {
 
 #[tokio::test]
 async fn calls_that_outlast_the_drain_timeout_end_with_the_old_process() {
-    let slow = Options::default().answer_late("StopContainer", Duration::from_secs(60)).expect("a method");
+    let slow = Options::default().answer_late("StopContainer", Duration::from_mins(1)).expect("a method");
     let stage = Stage::with(&slow, |flags, _| {
         flags.set("--drain-timeout", "500ms");
     })

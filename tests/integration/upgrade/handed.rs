@@ -14,6 +14,9 @@ use super::kubelet::failure;
 use super::{Kubelet, Stage, until};
 use crate::hooks::server::{HookServer, Reply};
 use crate::hooks::{plain, policy, webhook};
+use crate::wire::peer::Client;
+use crate::wire::peer::grpc::{message, request};
+use crate::wire::peer::record::End;
 
 /// The name and value of each variable that a process was started with.
 fn environment(pid: Pid) -> BTreeMap<String, String> {
@@ -32,7 +35,10 @@ fn standard_input(pid: Pid) -> String {
 
 #[tokio::test]
 async fn arguments_and_environment_stay_but_for_what_was_meant_for_one_process() {
-    let stage = Stage::start().await;
+    let stage = Stage::with(&Options::default(), |flags, _| {
+        flags.env("LISTEN_PID", "1").env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "cri").env("WATCHDOG_PID", "1");
+    })
+    .await;
     let before = arguments(stage.first());
     let next = stage.upgrade().await;
     assert_eq!(arguments(next), before);
@@ -58,6 +64,31 @@ async fn the_sockets_stay_what_they_are() {
     kill(next, Signal::SIGTERM).expect("it runs");
     stage.processes_are(&[]).await;
     assert!(sockets.iter().all(|path| !path.exists()), "who has them in the end takes them away");
+}
+
+#[tokio::test]
+async fn a_socket_whose_file_is_gone_is_bound_anew() {
+    let stage = Stage::start().await;
+    fs::remove_file(stage.node.front()).expect("a socket");
+    let next = stage.upgrade().await;
+    stage.processes_are(&[next]).await;
+    assert_eq!(failure(&stage.kubelet().await.version().await), None);
+}
+
+/// Hung up on, its call would have failed; a GOAWAY sends it elsewhere.
+#[tokio::test]
+async fn a_client_that_has_connected_and_not_spoken_yet_is_answered_by_the_old_process() {
+    let stage = Stage::start().await;
+    stage.node.wait_metric("crihook_cri_connections", &[("side", "downstream")], 1.0).await;
+    let silent = UnixStream::connect(stage.node.front()).await.expect("a connection");
+    stage.node.wait_metric("crihook_cri_connections", &[("side", "downstream")], 2.0).await;
+    let first = stage.first();
+    stage.upgrade().await;
+    assert!(stage.processes().contains(&first), "it waits for the client");
+    let client = Client::over(silent, 64 << 20).await.expect("HTTP/2");
+    let request = request("/runtime.v1.RuntimeService/Version");
+    let answer = client.call(request, message(0, b"")).await;
+    assert!(answer.end == End::GoneAway(0) || failure(&answer).is_none(), "{answer:?}");
 }
 
 #[tokio::test]

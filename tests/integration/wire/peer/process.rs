@@ -24,7 +24,7 @@ pub struct Crihook {
 /// `crihook serve` with everything under `dir`.
 pub fn serve(dir: &Path) -> Flags {
     let program = env!("CARGO_BIN_EXE_crihook").into();
-    let mut flags = Flags { program, launcher: Vec::new(), environment: Vec::new(), flags: BTreeMap::new() };
+    let mut flags = Flags { program, launcher: Vec::new(), environment: Vec::new(), values: BTreeMap::new() };
     flags
         .set("--listen", dir.join("front.sock"))
         .set("--runtime-endpoint", dir.join("runtime.sock"))
@@ -41,19 +41,19 @@ pub struct Flags {
     /// What it is started through, and with.
     launcher: Vec<OsString>,
     environment: Vec<(&'static str, OsString)>,
-    flags: BTreeMap<&'static str, OsString>,
+    values: BTreeMap<&'static str, OsString>,
 }
 
 impl Flags {
     /// Sets a flag, in place of what it was before.
     pub fn set(&mut self, flag: &'static str, value: impl Into<OsString>) -> &mut Self {
-        self.flags.insert(flag, value.into());
+        self.values.insert(flag, value.into());
         self
     }
 
     /// Leaves a flag out.
     pub fn without(&mut self, flag: &str) -> &mut Self {
-        self.flags.remove(flag);
+        self.values.remove(flag);
         self
     }
 
@@ -86,7 +86,7 @@ impl Flags {
             }
         };
         command.envs(self.environment.iter().map(|(name, value)| (name, value))).arg("serve");
-        for (flag, value) in &self.flags {
+        for (flag, value) in &self.values {
             command.arg(flag).arg(value);
         }
         command
