@@ -166,7 +166,7 @@ impl Admin {
     }
 
     /// Serves a socket for as long as the task lives.
-    pub async fn serve(self, listener: impl Accept) {
+    pub async fn serve(self, listener: &impl Accept) {
         let places = Arc::new(Semaphore::new(CLIENTS));
         let mut failing = false;
         // Never closed, so there is always a place to wait for.

@@ -60,6 +60,12 @@ impl Endpoint {
         &self.0
     }
 
+    /// Whether `path` is the same socket.
+    #[must_use]
+    pub fn is_at(&self, path: &Path) -> bool {
+        self.real() == Self(path.to_owned()).real()
+    }
+
     /// The path with the links in its directory resolved: `/var/run/x.sock` is `/run/x.sock`.
     fn real(&self) -> PathBuf {
         let directory = self.0.parent().and_then(|directory| directory.canonicalize().ok());

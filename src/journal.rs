@@ -12,11 +12,16 @@
 //! they are safe: before a call is forwarded, before it is answered, before an attempt is made. What a process leaves behind when it
 //! dies comes back as [`Left`] to the one after it.
 
+mod metrics;
 mod run;
+mod store;
 pub(crate) mod testing;
 
+pub use metrics::JournalMetrics;
 pub use run::{AttemptRecord, AttemptResult, Filter, Run};
+pub use store::{Settings, SqliteJournal};
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +53,9 @@ pub trait Journal: Send + Sync {
     /// # Errors
     /// Says why it cannot be read.
     fn begun(&self, id: &str) -> Boxed<'static, Result<Option<Arc<NewRun>>, String>>;
+
+    /// What other live processes that use the same journal have recorded as done for `subject`; `None` if there are none.
+    fn done_elsewhere(&self, subject: &str) -> Option<Boxed<'static, Vec<Done>>>;
 
     /// How it is.
     fn health(&self) -> Health;
@@ -110,7 +118,7 @@ pub enum Entry {
 }
 
 /// What is known of a run before it begins, and what it takes to deliver it again.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRun {
     /// Unique; what handlers get as `EVENT_ID`. In the order of time.
     pub id: Arc<str>,
@@ -119,9 +127,9 @@ pub struct NewRun {
     /// The hook's name in it.
     pub hook: Arc<str>,
     /// The handler, as policies spell it.
-    pub handler: &'static str,
+    pub handler: Cow<'static, str>,
     /// The mode, as policies spell it.
-    pub mode: &'static str,
+    pub mode: Cow<'static, str>,
     /// What happened.
     pub event: Arc<Event>,
     /// Whether it is not run again for its subject once it has succeeded.
@@ -150,7 +158,7 @@ pub struct Left {
 }
 
 /// A run that was left behind.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftRun {
     /// Whose, when and what.
     pub run: Arc<NewRun>,

@@ -36,7 +36,8 @@ pub enum Call {
 }
 
 /// A moment that hooks can be bound to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct Point {
     /// Before or after.
     pub stage: Stage,
@@ -116,6 +117,20 @@ impl Point {
     #[must_use]
     pub const fn index(self) -> usize {
         self.call as usize * 2 + self.stage as usize
+    }
+}
+
+impl From<Point> for String {
+    fn from(point: Point) -> Self {
+        point.name().to_owned()
+    }
+}
+
+impl TryFrom<String> for Point {
+    type Error = UnknownPoint;
+
+    fn try_from(text: String) -> Result<Self, UnknownPoint> {
+        text.parse()
     }
 }
 
@@ -211,7 +226,8 @@ impl Container {
 }
 
 /// A moment in the life of a pod or a container.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Event {
     /// When in that life.
     pub point: Point,
@@ -240,6 +256,9 @@ impl Event {
         }
     }
 }
+
+/// An annotation of a pod that kubectl makes: a copy of what was applied, with the environment of its containers. It stays on the node and off the disk.
+pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A pod's grace period where its spec does not say.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);

@@ -7,6 +7,7 @@
 //! | `GET /v1/runs?follow=true` | a run a line: those that have ended, the newest `limit` of them, then each as it ends |
 //! | `GET /v1/runs/ID` | one run; the id may be cut at either end |
 //! | `POST /v1/runs/ID/replay` | runs its hook again for its event, and gives the new run's id |
+//! | `POST /v1/upgrade` | the installed binary takes over, within `timeout` if one is given ([`Upgraded`](super::upgrade::Upgraded)) |
 //! | `POST /v1/pause`, `/v1/resume` | hooks off, with a `reason` if one is given, and on |
 //!
 //! Answers are JSON. A refusal is `{"error": "..."}`, in words for people, with the status that HTTP has for it.
@@ -18,15 +19,19 @@ pub mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::BodyExt;
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::timeout;
 
 use super::hooks::Hooks;
+use super::upgrade::{NoUpgrade, READY_LIMIT, Upgrades};
 use crate::admin::{self, Ask, Body};
+use crate::config::Span;
 use crate::drain::Drain;
 use crate::hooks::engine::{Engine, NoReplay};
 use crate::hooks::pause::{Pause, Paused};
@@ -86,13 +91,14 @@ pub(super) struct Api {
     pause: Pause,
     drain: Drain,
     sources: Arc<Sources>,
+    upgrades: Upgrades,
     /// The ids of runs that end.
     ended: broadcast::Sender<Arc<str>>,
 }
 
 impl Api {
     /// Must be called within the runtime that serves it.
-    pub fn new(hooks: &Hooks, sources: Sources) -> Self {
+    pub fn new(hooks: &Hooks, sources: Sources, upgrades: Upgrades) -> Self {
         let (observer, mut seen) = mpsc::channel(BEHIND);
         hooks.engine.observe(observer);
         let ended = broadcast::Sender::new(BEHIND);
@@ -109,6 +115,7 @@ impl Api {
             pause: hooks.pause.clone(),
             drain: sources.drain.clone(),
             sources: Arc::new(sources),
+            upgrades,
             ended,
         }
     }
@@ -139,6 +146,10 @@ impl Api {
             ["runs", id, "replay"] => {
                 to(ask, &Method::POST)?;
                 self.replay(id).await
+            }
+            ["upgrade"] => {
+                to(ask, &Method::POST)?;
+                self.upgrade(ask).await
             }
             ["pause"] => {
                 to(ask, &Method::POST)?;
@@ -221,12 +232,7 @@ impl Api {
             reason: Option<String>,
         }
         let wrong = |why| Refusal::new(StatusCode::BAD_REQUEST, why);
-        let why: Why = if ask.body.is_empty() {
-            Why::default()
-        } else {
-            serde_json::from_slice(&ask.body)
-                .map_err(|error| wrong(format!("the body is not `{{\"reason\": \"...\"}}`: {error}")))?
-        };
+        let why: Why = said(ask, r#"{"reason": "..."}"#)?;
         if why.reason.as_ref().is_some_and(|reason| reason.len() > MAX_REASON) {
             return Err(wrong(format!("the reason is longer than {MAX_REASON} bytes")));
         }
@@ -239,6 +245,29 @@ impl Api {
         let paused = self.pause.resume();
         let changed = paused.is_some();
         Ok(admin::json(StatusCode::OK, &Switched { changed, paused, not_kept: self.keep().await }))
+    }
+
+    async fn upgrade(&self, ask: &Ask) -> Answer {
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct How {
+            timeout: Option<Span>,
+        }
+        let how: How = said(ask, r#"{"timeout": "30s"}"#)?;
+        let limit = how.timeout.map_or(READY_LIMIT, |span| span.0);
+        let (done, guard) = self.upgrades.ask(limit).await.map_err(|why| {
+            let status = match why {
+                NoUpgrade::NotReady(_) => StatusCode::BAD_GATEWAY,
+                _ => StatusCode::CONFLICT,
+            };
+            Refusal::new(status, why.to_string())
+        })?;
+        // This process may have nothing else to do, and stays until the answer is written.
+        let hold = move |frame| {
+            let _ = &guard;
+            frame
+        };
+        Ok(admin::json(StatusCode::OK, &done).map(|body| body.map_frame(hold).boxed_unsync()))
     }
 
     /// Writes down whether hooks are paused; why not, if that cannot be done.
@@ -255,6 +284,15 @@ impl Api {
         tracing::error!("whether hooks are paused will not outlive this process: {why}");
         Some(why)
     }
+}
+
+/// What the body of a question says; without one, nothing.
+fn said<T: Default + DeserializeOwned>(ask: &Ask, form: &str) -> Result<T, Refusal> {
+    if ask.body.is_empty() {
+        return Ok(T::default());
+    }
+    let wrong = |error| Refusal::new(StatusCode::BAD_REQUEST, format!("the body is not `{form}`: {error}"));
+    serde_json::from_slice(&ask.body).map_err(wrong)
 }
 
 /// Whether the question is put with the method that its path has.

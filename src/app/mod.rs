@@ -5,13 +5,13 @@
 
 pub mod api;
 mod hooks;
+mod sockets;
+mod systemd;
+pub mod upgrade;
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -19,14 +19,13 @@ use anyhow::{Context, Result};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use sd_notify::NotifyState;
-use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::admin::{Admin, Checks, Report};
 use crate::config::Config;
-use crate::drain::Drain;
+use crate::drain::{Drain, Hold};
 use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
 use crate::metrics::{self, PulledCounter};
@@ -36,6 +35,9 @@ use crate::runtime::Runtime;
 use api::Api;
 use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
+use sockets::Sockets;
+use systemd::{notify, watchdog};
+use upgrade::{Inherited, Predecessor, Program, Requests, Upgrades};
 
 /// How often the runtime is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -45,13 +47,11 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the end waits for a copy of the policies that is being written.
 const LAST_COPY: Duration = Duration::from_secs(5);
-/// How often a metrics address that is in use is tried again.
-const REBIND_EVERY: Duration = Duration::from_secs(5);
 
 /// A crihook that has its socket and does not accept yet.
 pub struct App {
     config: Config,
-    listener: Listener,
+    sockets: Sockets,
     registry: Registry,
     latency: LatencyMetrics,
     connections: IntGaugeVec,
@@ -61,18 +61,26 @@ pub struct App {
     observer: Option<mpsc::Sender<Finished>>,
     run_observer: Option<mpsc::Sender<RunSeen>>,
     hangup: Option<mpsc::Receiver<()>>,
-    metrics: Option<std::net::TcpListener>,
+    predecessor: Predecessor,
+    program: Option<Program>,
+    upgrades: (Upgrades, Option<Requests>),
     started: (SystemTime, Instant),
 }
 
 impl App {
-    /// Takes the CRI socket, the one thing without which crihook is of no use. What else cannot be had is said in the log.
+    /// Takes the CRI socket, the one thing without which crihook is of no use: the one that was inherited, or its own. What else cannot be had is
+    /// said in the log.
     ///
     /// # Errors
     /// Fails if the socket cannot be listened on.
-    pub fn bind(config: Config, log_lines_dropped: impl Fn() -> u64 + Send + Sync + 'static) -> Result<Self> {
+    pub fn bind(
+        mut config: Config,
+        inherited: Inherited,
+        log_lines_dropped: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Result<Self> {
         raise_descriptor_limit();
-        let listener = Listener::bind(config.listen.path())?;
+        let predecessor = inherited.predecessor();
+        let sockets = Sockets::open(&mut config, inherited)?;
         let registry = metrics::registry()?;
         let latency = LatencyMetrics::register(&registry)?;
         let connections = IntGaugeVec::new(
@@ -90,18 +98,11 @@ impl App {
             "Log lines that nobody read in time.",
             log_lines_dropped,
         )?))?;
-        let metrics = bind_metrics(config.metrics_addr)
-            .inspect_err(|error| {
-                tracing::error!(
-                    "cannot serve metrics on {}: {error}; serving calls without, and trying again every {REBIND_EVERY:?}",
-                    config.metrics_addr
-                );
-            })
-            .ok();
         let hooks = HookFamilies::register(&registry)?;
+        let (upgrades, requests) = Upgrades::new();
         Ok(Self {
             config,
-            listener,
+            sockets,
             registry,
             latency,
             connections,
@@ -111,7 +112,9 @@ impl App {
             observer: None,
             run_observer: None,
             hangup: None,
-            metrics,
+            predecessor,
+            program: None,
+            upgrades: (upgrades, Some(requests)),
             started: (SystemTime::now(), Instant::now()),
         })
     }
@@ -137,6 +140,19 @@ impl App {
         self
     }
 
+    /// Can be upgraded from now on, by starting `program`.
+    #[must_use]
+    pub fn upgrade_by(mut self, program: Program) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    /// What asks it for an upgrade.
+    #[must_use]
+    pub fn upgrades(&self) -> Upgrades {
+        self.upgrades.0.clone()
+    }
+
     /// What ends it: `start` to finish what is there, `force` to stop at once.
     #[must_use]
     pub fn drain(&self) -> Drain {
@@ -146,42 +162,51 @@ impl App {
     /// Where metrics are served, unless the address could not be had.
     #[must_use]
     pub fn metrics_addr(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref().and_then(|listener| listener.local_addr().ok())
+        self.sockets.metrics.get().and_then(|listener| listener.local_addr().ok())
     }
 
-    /// Serves until a drain is started and has finished, at the latest after the drain timeout.
+    /// Serves until a drain is started and has finished, at the latest after the drain timeout; or until another process has taken over and
+    /// what was there before has finished.
     ///
     /// # Errors
     /// Fails if the data path does.
     pub async fn run(mut self) -> Result<()> {
-        imitate(&self.config);
         self.prepare_directories();
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
         let families = self.hooks.clone();
         let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
+        // Nothing that could fail follows. Clients wait in the queue of the socket meanwhile.
+        self.predecessor.relieve(&self.sockets.taken).await.context("the process before this one cannot be reached")?;
         let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
         let copies = hooks.copies.clone();
-        tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
+        tokio::spawn(self.probe(runtime.clone()));
         self.start_admin(runtime, hooks, &heartbeat);
         tracing::info!(
             listen = %self.config.listen,
             runtime = %self.config.runtime_endpoint,
             images = self.config.image_endpoint.as_ref().map(tracing::field::display),
             version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
             "serving"
         );
         notify(&[NotifyState::Ready]);
-        tokio::spawn(watchdog(heartbeat));
+        tokio::spawn(watchdog(heartbeat, self.drain.clone()));
 
+        let requests = self.upgrades.1.take().context("it has run already")?;
         tokio::select! {
             // First: without clients the data path ends as soon as a drain starts.
             biased;
-            () = self.drain.draining().cancelled() => {}
+            () = self.serve(requests) => {}
             ended = &mut ended => return ended.context("the data path is gone")?,
         }
-        tracing::info!("finishing the calls in flight, for {:?} at most", self.config.drain_timeout);
-        notify(&[NotifyState::Stopping]);
+        if self.drain.hold() == Hold::Ours {
+            tracing::info!("finishing the calls in flight, for {:?} at most", self.config.drain_timeout);
+            notify(&[NotifyState::Stopping]);
+            self.predecessor.release();
+        }
+        self.sockets.close();
+        self.drain.start();
         let ended = if let Ok(ended) = timeout(self.config.drain_timeout, &mut ended).await {
             ended
         } else {
@@ -193,12 +218,12 @@ impl App {
         if timeout(LAST_COPY, copies.wait()).await.is_err() {
             tracing::warn!("the policies could not be copied to the state directory within {LAST_COPY:?}");
         }
-        tracing::info!("done");
+        tracing::info!(pid = std::process::id(), "done");
         ended.context("the data path is gone")?
     }
 
     fn start_data_path(&mut self, interposer: Interposer) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
-        let socket = self.listener.accepting().context("cannot use the CRI socket")?;
+        let socket = self.sockets.cri.handle().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
         endpoints.extend(self.config.image_endpoint.iter().map(|image| image.path().to_owned()));
         let interceptor = Arc::new(interposer);
@@ -218,7 +243,6 @@ impl App {
     }
 
     fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
-        let metrics_served = Arc::new(AtomicBool::new(self.metrics.is_some()));
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
         let sources = Sources {
             config: self.config.clone(),
@@ -228,13 +252,13 @@ impl App {
             runtime: runtime.clone(),
             downstream,
             upstream,
-            metrics_served: Arc::clone(&metrics_served),
+            metrics: Arc::clone(&self.sockets.metrics),
             policies: hooks.health.clone(),
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             journal: Arc::clone(&hooks.journal),
         };
-        let api = Api::new(&hooks, sources);
+        let api = Api::new(&hooks, sources, self.upgrades());
         let alive: Report = {
             let heartbeat = heartbeat.clone();
             Arc::new(move || {
@@ -273,17 +297,43 @@ impl App {
             })
         };
         let admin = Admin { registry: self.registry.clone(), alive, ready, api: None };
-        match self.metrics.take().map(TcpListener::from_std) {
-            Some(Ok(listener)) => {
-                if let Ok(addr) = listener.local_addr() {
-                    tracing::info!(%addr, "metrics");
-                }
-                tokio::spawn(admin.clone().serve(listener));
-            }
-            _ => drop(tokio::spawn(serve_metrics_later(admin.clone(), self.config.metrics_addr, metrics_served))),
+        let metrics = Arc::clone(&self.sockets.metrics);
+        tokio::spawn(sockets::serve_metrics(admin.clone(), metrics, self.config.metrics_addr, self.drain.clone()));
+        if let Some(socket) = self.sockets.admin.as_ref().and_then(|admin| admin.handle().ok()) {
+            tokio::spawn(sockets::serve_admin(Admin { api: Some(api.serve()), ..admin }, socket, self.drain.clone()));
         }
-        let admin = Admin { api: Some(api.serve()), ..admin };
-        tokio::spawn(serve_admin_socket(admin, self.config.admin_socket.path().to_owned(), self.drain.clone()));
+    }
+
+    /// Keeps `crihook_upstream_up` true, and the socket's file like the runtime's once there is one, for as long as this process serves.
+    fn probe(&self, runtime: Runtime) -> impl Future<Output = ()> + 'static {
+        let (up, config, drain) = (self.upstream_up.clone(), self.config.clone(), self.drain.clone());
+        let owns_file = self.sockets.cri.owns_file();
+        let mut imitated = !owns_file || imitate(&config);
+        async move {
+            let (mut ticks, mut last) = (interval(PROBE_EVERY), None);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            // While another process serves, the file is that one's.
+            while drain.ours().await {
+                ticks.tick().await;
+                let found = runtime.version(PROBE_LIMIT).await;
+                if drain.is_draining() {
+                    // The socket's file may be gone by now, or another's.
+                    continue;
+                }
+                up.set(i64::from(found.is_ok()));
+                if last != Some(found.is_ok()) {
+                    match &found {
+                        Ok(found) => tracing::info!(name = found.name, version = found.version, "the runtime answers"),
+                        Err(why) => tracing::warn!("the runtime at {} does not answer: {why}", config.runtime_endpoint),
+                    }
+                    imitated &= found.is_ok() || !owns_file;
+                }
+                last = Some(found.is_ok());
+                if !imitated && found.is_ok() {
+                    imitated = imitate(&config);
+                }
+            }
+        }
     }
 
     /// Says at once what would otherwise be found out late.
@@ -321,82 +371,7 @@ fn imitate(config: &Config) -> bool {
     })
 }
 
-fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!("cannot notify systemd: {error}");
-    }
-}
-
-/// Tells systemd that crihook is well, as long as the data path answers.
-async fn watchdog(heartbeat: Heartbeat) {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
-    let mut ticks = interval(limit / 2);
-    loop {
-        ticks.tick().await;
-        if heartbeat.beat(limit / 2).await {
-            notify(&[NotifyState::Watchdog]);
-        }
-    }
-}
-
 async fn check_heartbeat(heartbeat: &Heartbeat, checks: &mut Checks) {
     let beats = heartbeat.beat(HEARTBEAT_LIMIT).await;
     checks.add("data path", beats, if beats { "moving" } else { "does not answer" });
-}
-
-/// Keeps `crihook_upstream_up` true, and the socket's file like the runtime's once there is one.
-async fn probe(runtime: Runtime, up: IntGauge, config: Config, drain: Drain) {
-    let (mut ticks, mut imitated, mut last) = (interval(PROBE_EVERY), false, None);
-    loop {
-        ticks.tick().await;
-        let found = runtime.version(PROBE_LIMIT).await;
-        if drain.is_draining() {
-            // The socket's file may be gone by now, and nobody calls any more.
-            return;
-        }
-        up.set(i64::from(found.is_ok()));
-        if last != Some(found.is_ok()) {
-            match &found {
-                Ok(found) => tracing::info!(name = found.name, version = found.version, "the runtime answers"),
-                Err(why) => tracing::warn!("the runtime at {} does not answer: {why}", config.runtime_endpoint),
-            }
-            imitated &= found.is_ok();
-        }
-        last = Some(found.is_ok());
-        if !imitated && found.is_ok() {
-            imitated = imitate(&config);
-        }
-    }
-}
-
-fn bind_metrics(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
-async fn serve_metrics_later(admin: Admin, addr: SocketAddr, served: Arc<AtomicBool>) {
-    let listener = loop {
-        sleep(REBIND_EVERY).await;
-        if let Ok(listener) = TcpListener::bind(addr).await {
-            break listener;
-        }
-    };
-    tracing::info!(%addr, "metrics");
-    served.store(true, Ordering::Relaxed);
-    admin.serve(listener).await;
-}
-
-async fn serve_admin_socket(admin: Admin, path: PathBuf, drain: Drain) {
-    let bound = Listener::bind(&path).map_err(anyhow::Error::from);
-    let socket = bound.and_then(|mut bound| Ok((UnixListener::from_std(bound.accepting()?)?, bound)));
-    match socket {
-        Ok((socket, _file)) => {
-            tokio::select! {
-                () = admin.serve(socket) => {}
-                () = drain.finished() => {}
-            }
-        }
-        Err(error) => tracing::warn!("no admin socket: {error}"),
-    }
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::app::App;
+use crate::app::upgrade::Inherited;
 use crate::config::{Address, Config, Endpoint, Settings, Span};
 use crate::hooks::engine::RunSeen;
 use crate::proxy::Finished;
@@ -104,7 +105,7 @@ async fn demo(args: &Args, log: &Log) -> Result<()> {
     let (run_observer, runs) = mpsc::channel(BACKLOG);
     let (notes, steps) = mpsc::channel(BACKLOG);
     let (listen, asked) = (config.listen.clone(), args.metrics_addr);
-    let app = App::bind(config, log.dropped())?.observe(observer).observe_runs(run_observer);
+    let app = App::bind(config, Inherited::default(), log.dropped())?.observe(observer).observe_runs(run_observer);
     let drain = app.drain();
     let mut report = Report::to_stdout();
     report.opening(&listen, &sim, (&policies, &callee), app.metrics_addr().ok_or(asked), args.once)?;

@@ -11,6 +11,7 @@ mod replay;
 mod serve;
 mod status;
 mod text;
+mod upgrade;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -50,6 +51,8 @@ enum Command {
     Pause(pause::PauseArgs),
     /// Turn hooks on again
     Resume(pause::ResumeArgs),
+    /// Let the installed binary take over from a crihook that serves, without losing a call
+    Upgrade(upgrade::Args),
     /// What crihook runs the commands of hooks with
     #[command(name = "__command", hide = true)]
     Supervise(command::Args),
@@ -68,6 +71,7 @@ pub fn run() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         Command::Pause(args) => pause::pause(&args),
         Command::Resume(args) => pause::resume(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
         Command::Supervise(args) => command::run(&args),
     }
 }

@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use crate::app::App;
+use crate::app::upgrade::{Inherited, Program, READY_LIMIT, Upgrades};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Settings};
 use crate::drain::Drain;
 use crate::telemetry::Log;
@@ -24,17 +25,28 @@ pub struct Args {
 
 /// Serves until told to stop.
 pub fn run(args: Args) -> ExitCode {
+    // Before there are threads.
+    let inherited = match Inherited::take() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            eprintln!("crihook: cannot take over from the process that started this one: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let predecessor = inherited.predecessor();
     let config = match configure(args) {
         Ok(config) => config,
         Err(error) => {
+            predecessor.refuse(&error);
             eprintln!("crihook: {error}");
             return ExitCode::from(2);
         }
     };
     let log = Log::start(config.log_level);
-    match serve(config, &log) {
+    match serve(config, inherited, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            predecessor.refuse(&format_args!("{error:#}"));
             tracing::error!("{error:#}");
             ExitCode::FAILURE
         }
@@ -50,14 +62,15 @@ fn configure(args: Args) -> Result<Config, ConfigError> {
     args.settings.or(file).try_into()
 }
 
-fn serve(config: Config, log: &Log) -> Result<()> {
-    let app = App::bind(config, log.dropped())?;
+fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<()> {
+    let app = App::bind(config, inherited, log.dropped())?.upgrade_by(Program::this());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
     runtime.block_on(async {
         tokio::spawn(heed_signals(app.drain())?);
         let (hangups, hangup) = mpsc::channel(1);
         tokio::spawn(heed_hangups(hangups)?);
+        tokio::spawn(heed_upgrades(app.upgrades())?);
         app.reload_on(hangup).run().await
     })
 }
@@ -68,6 +81,18 @@ fn heed_hangups(hangups: mpsc::Sender<()>) -> Result<impl Future<Output = ()>> {
     Ok(async move {
         while hangup.recv().await.is_some() {
             let _ = hangups.try_send(());
+        }
+    })
+}
+
+/// Each SIGUSR2 asks for an upgrade; what comes of it is in the log.
+fn heed_upgrades(upgrades: Upgrades) -> Result<impl Future<Output = ()>> {
+    let mut asked = signal(SignalKind::user_defined2()).context("cannot listen for SIGUSR2")?;
+    Ok(async move {
+        while asked.recv().await.is_some() {
+            let upgrades = upgrades.clone();
+            // One that comes meanwhile is refused, and does not wait.
+            tokio::spawn(async move { upgrades.ask(READY_LIMIT).await.map(drop) });
         }
     })
 }

@@ -80,6 +80,10 @@ impl Journal for Recorded {
         Box::pin(std::future::ready(Ok(found)))
     }
 
+    fn done_elsewhere(&self, _: &str) -> Option<Boxed<'static, Vec<super::Done>>> {
+        None
+    }
+
     fn health(&self) -> Health {
         Health::default()
     }

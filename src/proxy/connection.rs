@@ -30,7 +30,7 @@ use prometheus::IntGauge;
 use tokio::net::UnixStream;
 use tokio::task::coop;
 use tokio::time::Sleep;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::intercept::{Gate, Gated, Interceptor};
 use super::io::{Flusher, Gathered, gather};
@@ -47,6 +47,8 @@ use crate::drain::Drain;
 const HANDSHAKE: Duration = Duration::from_mins(2);
 /// A client without calls that does not hang up after a GOAWAY is hung up on, and one that still does not is left.
 const LINGER: Duration = Duration::from_secs(1);
+/// The same after a handover, which is in no hurry: a client that is held up has heard of it when it makes its next call.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Turns of one round before other connections get theirs.
 const TURNS: usize = 16;
 
@@ -66,8 +68,14 @@ pub struct Shared {
     pub drain: Drain,
 }
 
+impl Shared {
+    fn linger(&self) -> Duration {
+        if self.drain.ending().is_cancelled() { LINGER } else { PATIENCE }
+    }
+}
+
 /// Serves one client until it hangs up, or until a drain has ended its last call.
-pub async fn serve(socket: UnixStream, shared: Rc<Shared>) {
+pub async fn serve(socket: UnixStream, shared: Rc<Shared>, draining: CancellationToken) {
     let _guard = shared.drain.guard();
     let _open = OpenConnection::new(&shared.downstream);
     let (io, flusher) = match gather(socket) {
@@ -80,15 +88,20 @@ pub async fn serve(socket: UnixStream, shared: Rc<Shared>) {
         let _ = flusher.poll_flush(cx);
         shaken
     });
+    // Who connected just before a drain has a call to make, and would count it as failed.
+    let too_late = async {
+        draining.cancelled().await;
+        let _ = shared.drain.forced().run_until_cancelled(tokio::time::sleep(shared.linger())).await;
+    };
     let shaken = tokio::select! {
         biased;
-        () = shared.drain.draining().cancelled() => return,
         shaken = tokio::time::timeout(HANDSHAKE, shaken) => shaken,
+        () = too_late => return,
     };
     match shaken {
         Ok(Ok(down)) => {
             let (last, forced) = (flusher.clone(), shared.drain.forced().clone());
-            Connection::new(down, flusher, shared).await;
+            Connection::new(down, flusher, shared, draining).await;
             let _ = forced.run_until_cancelled(tokio::time::timeout(LINGER, last.hang_up())).await;
         }
         Ok(Err(error)) => say_not_http2(&flusher.first_bytes(), Some(&error)),
@@ -126,6 +139,8 @@ struct Connection {
     /// Calls whose answer waits for the client to read what was sent before.
     unread: VecDeque<Rc<Stopwatch>>,
     drain: Draining,
+    /// Ends the calls that only a drain ends: once the client has been told to go elsewhere, so that it makes them anew there.
+    farewell: CancellationToken,
     forced: Pin<Box<WaitForCancellationFutureOwned>>,
     drain_flag: Flag,
 }
@@ -138,11 +153,17 @@ enum Draining {
 }
 
 impl Connection {
-    fn new(down: h2::server::Connection<Gathered, Bytes>, down_io: Flusher, shared: Rc<Shared>) -> Self {
+    fn new(
+        down: h2::server::Connection<Gathered, Bytes>,
+        down_io: Flusher,
+        shared: Rc<Shared>,
+        draining: CancellationToken,
+    ) -> Self {
         let bell = Arc::new(Bell::default());
         let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
-        let signal = |token: &tokio_util::sync::CancellationToken| Box::pin(token.clone().cancelled_owned());
-        let (drain, forced) = (Draining::No(signal(shared.drain.draining())), signal(shared.drain.forced()));
+        let signal = |token: &CancellationToken| Box::pin(token.clone().cancelled_owned());
+        let (drain, forced) = (Draining::No(signal(&draining)), signal(shared.drain.forced()));
+        let farewell = CancellationToken::new();
         let round = Rc::new(Round::new(Instant::now()));
         let [down_flag, gates_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));
         let (gates, calls) = (FuturesUnordered::new(), FuturesUnordered::new());
@@ -162,6 +183,7 @@ impl Connection {
             round,
             unread,
             drain,
+            farewell,
             forced,
             drain_flag,
         }
@@ -213,12 +235,12 @@ impl Connection {
     }
 
     fn poll_up(&mut self) -> bool {
-        let Self { up, calls, calls_flag, round, shared, .. } = self;
+        let Self { up, calls, calls_flag, round, farewell, .. } = self;
         up.poll(|placed| match placed {
             Placed::Opened(watch, streams) => {
                 let endless = watch.method().is_endless();
-                let draining = endless.then(|| Box::pin(shared.drain.draining().clone().cancelled_owned()));
-                calls.push(Relay::new(watch, Rc::clone(round), streams, draining));
+                let farewell = endless.then(|| Box::pin(farewell.clone().cancelled_owned()));
+                calls.push(Relay::new(watch, Rc::clone(round), streams, farewell));
                 calls_flag.raise();
             }
             Placed::Refused(watch, to_client, status) => relay::refuse(&watch, round, to_client, status),
@@ -242,8 +264,10 @@ impl Connection {
                 return Poll::Pending;
             }
             self.drain = Draining::Yes(None);
+            // Sent when the client is next read from, which comes before the calls are moved on.
             self.down.graceful_shutdown();
             self.down_flag.raise();
+            self.farewell.cancel();
         }
         let Draining::Yes(linger) = &mut self.drain else { return Poll::Pending };
         if self.forced.as_mut().poll(cx).is_ready() {
@@ -256,7 +280,7 @@ impl Connection {
             *linger = None;
             return Poll::Pending;
         }
-        linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER))).as_mut().poll(cx)
+        linger.get_or_insert_with(|| Box::pin(tokio::time::sleep(self.shared.linger()))).as_mut().poll(cx)
     }
 
     /// Writes, and does what had to wait for the writes.

@@ -47,15 +47,29 @@ pub enum ListenError {
     Io(PathBuf, #[source] io::Error),
 }
 
-/// A bound socket. Dropped, it takes its file with it, unless another has taken the path since.
+/// A socket that is listened on. Dropped, it takes its file with it, if that is its own and nobody else has it.
 #[derive(Debug)]
 pub struct Listener {
     socket: Option<StdListener>,
     path: PathBuf,
-    inode: u64,
+    /// Of the file that is this socket's. `None`: the file is somebody else's affair.
+    inode: Option<u64>,
+    lent: bool,
 }
 
 impl Listener {
+    /// Goes on with a socket that another process has bound. `owned` says whether its file is crihook's affair.
+    ///
+    /// # Errors
+    /// Fails if it has no path.
+    pub fn adopt(socket: StdListener, owned: bool) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let address = socket.local_addr()?;
+        let path = address.as_pathname().ok_or_else(|| io::Error::other("the socket has no path"))?.to_owned();
+        let inode = fs::symlink_metadata(&path).ok().map(|found| found.ino()).filter(|_| owned);
+        Ok(Self { socket: Some(socket), path, inode, lent: false })
+    }
+
     /// Binds under umask 0177, so that there is no moment in which others could connect. A dead socket's file is replaced.
     ///
     /// # Errors
@@ -83,19 +97,40 @@ impl Listener {
         umask(before);
         let listener = |socket: StdListener| {
             socket.set_nonblocking(true)?;
-            let inode = fs::symlink_metadata(path)?.ino();
-            Ok(Self { socket: Some(socket), path: owned(), inode })
+            let inode = Some(fs::symlink_metadata(path)?.ino());
+            Ok(Self { socket: Some(socket), path: owned(), inode, lent: false })
         };
         bound.and_then(listener).map_err(|error| ListenError::Io(owned(), error))
     }
 
-    /// The socket itself, to accept on. There is no other handle: once it is closed, clients are refused, and do not wait in a
-    /// queue that nobody looks at.
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether its file is crihook's affair.
+    #[must_use]
+    pub fn owns_file(&self) -> bool {
+        self.inode.is_some()
+    }
+
+    /// A handle of the socket: to accept on, or for another process.
     ///
     /// # Errors
-    /// Fails if it was handed over before.
-    pub fn accepting(&mut self) -> io::Result<StdListener> {
-        self.socket.take().ok_or_else(|| io::Error::other("it is accepted on already"))
+    /// Fails without a descriptor to spare, and once it is closed.
+    pub fn handle(&self) -> io::Result<StdListener> {
+        self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?.try_clone()
+    }
+
+    /// Closes it. Where no other handle is left, clients are refused from now on, and do not wait in a queue that nobody looks at.
+    pub fn close(&mut self) {
+        self.socket = None;
+    }
+
+    /// While it is lent to another process, its file is that one's.
+    pub fn lend(&mut self, lent: bool) {
+        self.lent = lent;
     }
 
     /// Gives the socket's file the owner and mode of the runtime's, so that who may talk to the runtime may talk to
@@ -127,13 +162,13 @@ fn is_live(path: &Path) -> bool {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
+        if !self.lent && fs::symlink_metadata(&self.path).is_ok_and(|found| Some(found.ino()) == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Accepts clients until a drain starts, then waits for their calls. Runs on a [`tokio::runtime::LocalRuntime`].
+/// Accepts clients as long as this process is to, and ends when it ends and their calls have. Runs on a [`tokio::runtime::LocalRuntime`].
 ///
 /// # Errors
 /// Fails if the socket cannot be used at all.
@@ -142,17 +177,29 @@ pub async fn run(socket: StdListener, shared: Shared, beats: Beats) -> io::Resul
     let socket = UnixListener::from_std(socket)?;
     let shared = Rc::new(shared);
     let drain = shared.drain.clone();
+    while drain.ours().await {
+        accept(&socket, &shared).await;
+    }
+    drop(socket);
+    drain.ending().cancelled().await;
+    drain.finished().await;
+    Ok(())
+}
+
+/// Accepts clients until a drain starts, which is theirs, too.
+async fn accept(socket: &UnixListener, shared: &Rc<Shared>) {
+    let draining = shared.drain.draining();
     let mut failing = false;
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.draining().cancelled() => break,
+            () = draining.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
         match accepted {
             Ok((client, _)) => {
                 failing = false;
-                tokio::task::spawn_local(serve(client, Rc::clone(&shared)));
+                tokio::task::spawn_local(serve(client, Rc::clone(shared), draining.clone()));
             }
             Err(error) => {
                 // Out of descriptors or memory: the pending client stays in the queue, so trying at once would spin.
@@ -164,7 +211,4 @@ pub async fn run(socket: StdListener, shared: Shared, beats: Beats) -> io::Resul
             }
         }
     }
-    drop(socket);
-    drain.finished().await;
-    Ok(())
 }

@@ -22,3 +22,4 @@ mod pod_life;
 mod restart;
 mod scrape;
 mod socket;
+mod upgrade;

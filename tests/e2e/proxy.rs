@@ -23,6 +23,7 @@ pub struct Crihook {
     pub metrics: SocketAddr,
     pub admin: PathBuf,
     process: Child,
+    successor: Option<Pid>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -52,7 +53,7 @@ impl Crihook {
         let sink = Arc::clone(&log);
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| sink.lock().unwrap().push(line)));
 
-        let mut crihook = Self { socket, metrics: ([127, 0, 0, 1], 0).into(), admin, process, log };
+        let mut crihook = Self { socket, metrics: ([127, 0, 0, 1], 0).into(), admin, process, successor: None, log };
         let metrics = until("crihook to serve", async || {
             assert_eq!(crihook.process.try_wait().unwrap(), None, "crihook ended");
             crihook.logged("serving").and(crihook.logged("metrics")).ok_or(())
@@ -103,6 +104,18 @@ impl Crihook {
         serde_json::from_str(&body).expect("an array")
     }
 
+    /// Lets another process take over, as an operator does. That one is what ends with it from now on.
+    pub async fn upgrade(&mut self) {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_crihook"));
+        command.args(["upgrade", "-o", "json", "--admin-socket"]).arg(&self.admin);
+        let output = command.output().await.expect("crihook");
+        assert!(output.status.success(), "{output:?}");
+        let done: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_eq!(done["oldPid"], self.successor.map_or(self.process.id().into(), |pid| i64::from(pid.as_raw())));
+        let pid = done["newPid"].as_i64().and_then(|pid| pid.try_into().ok()).expect("a process id");
+        self.successor = Some(Pid::from_raw(pid));
+    }
+
     /// All that it has written to its log.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
@@ -127,6 +140,17 @@ impl Crihook {
 
     /// SIGTERM, and SIGKILL if that does not help.
     fn end(&mut self) -> Option<ExitStatus> {
+        if let Some(successor) = self.successor.take() {
+            // Without a command line it is gone, be it a zombie of somebody else's.
+            let gone = || {
+                fs::read(format!("/proc/{successor}/cmdline"))
+                    .map_or(Ok(()), |line| line.is_empty().then_some(()).ok_or(()))
+            };
+            let _ = kill(successor, Signal::SIGTERM);
+            if until_blocking(Duration::from_secs(30), gone).is_err() {
+                let _ = kill(successor, Signal::SIGKILL);
+            }
+        }
         if let Ok(Some(status)) = self.process.try_wait() {
             return Some(status);
         }

@@ -9,5 +9,6 @@ mod hooks;
 mod notify;
 mod policies;
 mod sim;
+mod upgrade;
 mod view;
 mod wire;

@@ -68,7 +68,7 @@ impl Following {
         loop {
             let id = tokio::select! {
                 biased;
-                () = self.drain.draining().cancelled() => return None,
+                () = self.drain.draining().cancelled_owned() => return None,
                 ended = self.ending.recv() => match ended {
                     Ok(id) => id,
                     Err(RecvError::Lagged(missed)) => return Some(line(&json!({"missed": missed}))),

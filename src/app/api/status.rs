@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use prometheus::IntGauge;
@@ -19,6 +18,7 @@ use crate::journal::Journal;
 use crate::proxy::Heartbeat;
 use crate::runtime::Runtime;
 
+use super::super::sockets::Metrics;
 use super::super::{HEARTBEAT_LIMIT, PROBE_LIMIT};
 
 /// All of it. Its text is for people and may change; its names are for programs.
@@ -165,8 +165,8 @@ pub(crate) struct Sources {
     pub runtime: Runtime,
     pub downstream: IntGauge,
     pub upstream: IntGauge,
-    /// Whether the metrics address could be had.
-    pub metrics_served: Arc<AtomicBool>,
+    /// Empty as long as the metrics address cannot be had.
+    pub metrics: Metrics,
     pub policies: watch::Receiver<Health>,
     pub engine: Arc<Engine>,
     pub pause: Pause,
@@ -302,7 +302,7 @@ impl Sources {
                 "runs are kept in memory only; it recovers by itself once the cause is gone".to_owned(),
             );
         }
-        if !self.metrics_served.load(Ordering::Relaxed) {
+        if self.metrics.get().is_none() {
             add(
                 "metrics",
                 format!("{} cannot be had", self.config.metrics_addr),

@@ -9,13 +9,10 @@ use serde::Serialize;
 
 use super::Delivery;
 use super::values::Node;
-use crate::lifecycle::Pod;
+use crate::lifecycle::{LAST_APPLIED, Pod};
 
 /// The media type of the document.
 pub(super) const CONTENT_TYPE: &str = "application/cloudevents+json";
-
-/// kubectl's copy of the manifest that was applied last: the environments of all containers are in it.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The attributes of `CloudEvents` (its specification, version 1.0.2, section 3), and the data.
 #[derive(Serialize)]

@@ -30,7 +30,11 @@ impl Client {
 
     /// Connects with this stream window.
     pub async fn with_window(path: &Path, window: u32) -> std::io::Result<Self> {
-        let io = UnixStream::connect(path).await?;
+        Self::over(UnixStream::connect(path).await?, window).await
+    }
+
+    /// Speaks on this connection.
+    pub async fn over(io: UnixStream, window: u32) -> std::io::Result<Self> {
         let mut builder = Builder::new();
         builder
             .initial_window_size(window)

@@ -23,7 +23,8 @@ pub struct Crihook {
 
 /// `crihook serve` with everything under `dir`.
 pub fn serve(dir: &Path) -> Flags {
-    let mut flags = Flags(BTreeMap::new());
+    let program = env!("CARGO_BIN_EXE_crihook").into();
+    let mut flags = Flags { program, launcher: Vec::new(), environment: Vec::new(), values: BTreeMap::new() };
     flags
         .set("--listen", dir.join("front.sock"))
         .set("--runtime-endpoint", dir.join("runtime.sock"))
@@ -35,26 +36,57 @@ pub fn serve(dir: &Path) -> Flags {
 }
 
 /// The flags of `crihook serve`, each at most once.
-pub struct Flags(BTreeMap<&'static str, OsString>);
+pub struct Flags {
+    program: PathBuf,
+    /// What it is started through, and with.
+    launcher: Vec<OsString>,
+    environment: Vec<(&'static str, OsString)>,
+    values: BTreeMap<&'static str, OsString>,
+}
 
 impl Flags {
     /// Sets a flag, in place of what it was before.
     pub fn set(&mut self, flag: &'static str, value: impl Into<OsString>) -> &mut Self {
-        self.0.insert(flag, value.into());
+        self.values.insert(flag, value.into());
         self
     }
 
     /// Leaves a flag out.
     pub fn without(&mut self, flag: &str) -> &mut Self {
-        self.0.remove(flag);
+        self.values.remove(flag);
+        self
+    }
+
+    /// Starts crihook by this path.
+    pub fn by(&mut self, program: PathBuf) -> &mut Self {
+        self.program = program;
+        self
+    }
+
+    /// Starts it through this command.
+    pub fn through(&mut self, launcher: Vec<OsString>) -> &mut Self {
+        self.launcher = launcher;
+        self
+    }
+
+    /// Starts it with this variable.
+    pub fn env(&mut self, name: &'static str, value: impl Into<OsString>) -> &mut Self {
+        self.environment.push((name, value.into()));
         self
     }
 
     /// The whole command.
     pub fn command(&self) -> Command {
-        let mut command = bare();
-        command.arg("serve");
-        for (flag, value) in &self.0 {
+        let mut command = match self.launcher.split_first() {
+            None => started_by(&self.program),
+            Some((launcher, arguments)) => {
+                let mut command = started_by(Path::new(launcher));
+                command.args(arguments).arg(&self.program);
+                command
+            }
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value))).arg("serve");
+        for (flag, value) in &self.values {
             command.arg(flag).arg(value);
         }
         command
@@ -63,7 +95,11 @@ impl Flags {
 
 /// `crihook` without arguments, and without what the caller's environment would tell it.
 pub fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crihook"));
+    started_by(Path::new(env!("CARGO_BIN_EXE_crihook")))
+}
+
+fn started_by(program: &Path) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CRIHOOK_")) {
         command.env_remove(name);
     }

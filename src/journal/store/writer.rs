@@ -1,0 +1,477 @@
+//! The thread that writes: one commit for all that waits, on the disk or, while that does not keep it, in memory.
+//!
+//! ```text
+//!             fails: seeded with what has not ended
+//!   Disk ────────────────────────────────────────────▶ Memory
+//!    ▲                                                    │ tried again after 1 s, 2 s, ... 30 s
+//!    └────────────────────────────────────────────────────┘
+//!             moved back, all at once
+//! ```
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot};
+
+use super::disk::{Disk, make_directory, set_aside};
+use super::memory::Memory;
+use super::owner::{Others, Owner, StateLock};
+use super::retention::sweep;
+use super::trouble::Trouble;
+use super::{Settings, Shared, read, table};
+use crate::journal::{AttemptResult, Entry, Left, LeftRun, NewRun, Retention};
+
+/// Entries of one commit at most.
+const BATCH: usize = 4096;
+/// Bytes of the log that are copied into the file as soon as nobody waits, and those that are copied even if somebody does.
+const LOG: [u64; 2] = [1 << 20, 32 << 20];
+/// What memory holds of runs that have ended.
+const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 32 << 20 };
+
+/// What the thread is asked.
+pub(super) enum Job {
+    /// Write this down.
+    Write(Entry),
+    /// Tell when everything before is safe.
+    Barrier(oneshot::Sender<()>),
+    /// Somebody has found the file damaged.
+    Damaged(String),
+    /// Give a share of the directory's lock, if it is held.
+    Share(oneshot::Sender<Option<OwnedFd>>),
+    /// End, in order.
+    Close(oneshot::Sender<()>),
+    /// End as a process that is killed.
+    #[cfg(test)]
+    Die,
+}
+
+pub(super) struct Writer {
+    settings: Settings,
+    path: PathBuf,
+    /// The name of this process as an owner.
+    name: String,
+    shared: Arc<Shared>,
+    left: mpsc::UnboundedSender<Left>,
+    inherited: Option<OwnedFd>,
+    lock: Option<StateLock>,
+    owner: Option<Owner>,
+    /// `None` only before the start.
+    store: Option<Store>,
+    /// Whether anything that was left on the disk has been taken over.
+    has_adopted: bool,
+    /// The owners that were alive when last looked.
+    alive: Vec<String>,
+    /// This process's own, with when their first attempts began.
+    unended: HashMap<Arc<str>, (LeftRun, Option<SystemTime>)>,
+    swept: Instant,
+}
+
+enum Store {
+    Disk(Disk),
+    Memory { memory: Memory, again: Instant, pause: Duration },
+}
+
+enum Next {
+    Go,
+    End,
+}
+
+impl Writer {
+    pub(super) fn new(
+        settings: Settings,
+        shared: Arc<Shared>,
+        left: mpsc::UnboundedSender<Left>,
+        inherited: Option<OwnedFd>,
+    ) -> Self {
+        let (path, name) = (shared.path.clone(), shared.owner.clone());
+        let (lock, owner, store, unended) = Default::default();
+        let (has_adopted, alive, swept) = (false, Vec::new(), Instant::now());
+        Self { settings, path, name, shared, left, inherited, lock, owner, store, has_adopted, alive, unended, swept }
+    }
+
+    /// Works until it is told to end, or nobody can tell it anything any more.
+    pub(super) fn run(mut self, jobs: &Receiver<Job>) {
+        self.begin();
+        let mut ticked = Instant::now();
+        loop {
+            let wait = self.settings.tick.saturating_sub(ticked.elapsed());
+            let mut next = match jobs.recv_timeout(wait) {
+                Ok(job) => self.work(job, jobs),
+                Err(RecvTimeoutError::Timeout) => Next::Go,
+                Err(RecvTimeoutError::Disconnected) => Next::End,
+            };
+            if ticked.elapsed() >= self.settings.tick {
+                self.tick();
+                ticked = Instant::now();
+            }
+            if let Next::End = std::mem::replace(&mut next, Next::Go) {
+                return;
+            }
+        }
+    }
+
+    fn begin(&mut self) {
+        match self.open() {
+            Ok(disk) => self.use_disk(disk),
+            Err(trouble) => {
+                self.degrade(&trouble);
+                if let Trouble::Damaged(_) = trouble {
+                    self.retry();
+                }
+            }
+        }
+        if !self.has_adopted {
+            // Nothing is known; those who wait for it go on.
+            let _ = self.left.send(Left::default());
+        }
+    }
+
+    /// Does a job, and with it all that are there already.
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) -> Next {
+        let (mut entries, mut waiting, mut next, mut job) = (Vec::new(), Vec::new(), Next::Go, Some(first));
+        let mut closing = None;
+        while let Some(now) = job {
+            match now {
+                Job::Write(entry) => entries.push(entry),
+                Job::Barrier(done) => waiting.push(done),
+                Job::Damaged(what) => self.damaged(what),
+                Job::Share(answer) => {
+                    let share = self.lock.as_ref().and_then(|lock| lock.share().ok());
+                    let _ = answer.send(share);
+                }
+                Job::Close(done) => {
+                    closing = Some(done);
+                    next = Next::End;
+                    break;
+                }
+                #[cfg(test)]
+                Job::Die => {
+                    self.die();
+                    return Next::End;
+                }
+            }
+            job = if entries.len() < BATCH { jobs.try_recv().ok() } else { None };
+        }
+        let idle = entries.len() < BATCH;
+        if !entries.is_empty() {
+            self.commit(&entries);
+        }
+        for waiting in waiting {
+            let _ = waiting.send(());
+        }
+        self.checkpoint(idle);
+        if let Some(done) = closing {
+            self.close();
+            let _ = done.send(());
+        }
+        next
+    }
+
+    fn commit(&mut self, entries: &[Entry]) {
+        let began = Instant::now();
+        let written = match &mut self.store {
+            Some(Store::Disk(disk)) => write_all(&mut disk.db, &self.name, entries),
+            _ => Err(Trouble::Busy),
+        };
+        match (written, &self.store) {
+            (Ok(dropped), _) => self.shared.metrics.dropped.inc_by(dropped),
+            (Err(trouble), Some(Store::Disk(_))) => {
+                self.degrade(&trouble);
+                self.remember(entries);
+                if let Trouble::Damaged(_) = trouble {
+                    self.note(entries);
+                    self.committed(entries.len(), began);
+                    return self.retry();
+                }
+            }
+            (Err(_), _) => self.remember(entries),
+        }
+        self.note(entries);
+        self.committed(entries.len(), began);
+    }
+
+    fn committed(&self, entries: usize, began: Instant) {
+        let metrics = &self.shared.metrics;
+        metrics.writes.inc_by(entries as u64);
+        metrics.commits.inc();
+        metrics.commit_duration.observe(began.elapsed().as_secs_f64());
+        self.shared.safe(entries as u64);
+    }
+
+    /// Writes to memory, which always has room: what has ended goes, if it must.
+    fn remember(&mut self, entries: &[Entry]) {
+        let Some(Store::Memory { memory, .. }) = &mut self.store else { return };
+        entries.iter().for_each(|entry| memory.note(entry));
+        let written = write_all(&mut memory.db, &self.name, entries);
+        let dropped = written.unwrap_or_else(|trouble| {
+            tracing::error!("hooks cannot be written down, not even in memory: {}", trouble.tell(&self.path));
+            entries.len() as u64
+        });
+        self.shared.metrics.dropped.inc_by(dropped);
+        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).unwrap_or_default();
+        self.shared.metrics.dropped.inc_by(gone);
+    }
+
+    /// Keeps track of what has not ended.
+    fn note(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            match entry {
+                Entry::Begin { run, intended } => {
+                    let left = LeftRun { run: Arc::clone(run), intended: *intended, started: 0, failed: 0 };
+                    self.unended.insert(Arc::clone(&run.id), (left, None));
+                }
+                Entry::Confirm { id, event } => {
+                    if let Some((left, _)) = self.unended.get_mut(id) {
+                        left.run = Arc::new(NewRun { event: Arc::clone(event), ..NewRun::clone(&left.run) });
+                        left.intended = false;
+                    }
+                }
+                Entry::Start { id, number, at } => {
+                    if let Some((left, started_at)) = self.unended.get_mut(id) {
+                        left.started = *number;
+                        started_at.get_or_insert(*at);
+                    }
+                }
+                Entry::Attempt { id, attempt } => {
+                    if let Some((left, _)) = self.unended.get_mut(id) {
+                        left.failed += u32::from(attempt.result != AttemptResult::Interrupted);
+                    }
+                }
+                Entry::Retract { id } | Entry::End { id, .. } => {
+                    self.unended.remove(id);
+                }
+                Entry::Forget { .. } => {}
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<Disk, Trouble> {
+        make_directory(&self.settings.state_dir)?;
+        if self.lock.is_none() {
+            self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
+        }
+        if !self.owner.as_ref().is_some_and(Owner::stands) {
+            self.owner = Some(Owner::new(&self.settings.state_dir, &self.name)?);
+        }
+        Disk::open(&self.path)
+    }
+
+    /// From now on, the disk holds the journal. What others have left there is taken over.
+    fn use_disk(&mut self, disk: Disk) {
+        self.store = Some(Store::Disk(disk));
+        self.shared.well();
+        self.measure();
+        if let Err(trouble) = self.look_around(true) {
+            self.fail(&trouble);
+        }
+    }
+
+    /// From now on, memory holds the journal.
+    fn degrade(&mut self, trouble: &Trouble) {
+        self.shared.metrics.errors.inc();
+        let why = trouble.tell(&self.path);
+        if let Trouble::Damaged(_) = trouble {
+            // The connection goes before its file does.
+            self.store = None;
+            match set_aside(&self.path) {
+                Ok(aside) => tracing::error!("{why}; set aside as {}, going on with a new one", aside.display()),
+                Err(error) => tracing::error!("{why}, and cannot be set aside: {error}"),
+            }
+        } else {
+            tracing::error!("{why}. Hooks run all the same; until that is right, they are written down in memory only");
+        }
+        self.shared.degraded(why);
+        let unended = self.unended.values().map(|(left, started_at)| (left, *started_at));
+        match Memory::open(&self.name, unended) {
+            Ok(memory) => {
+                let again = Instant::now() + self.settings.retry.0;
+                self.store = Some(Store::Memory { memory, again, pause: self.settings.retry.0 });
+            }
+            Err(trouble) => tracing::error!("no memory for the journal: {}", trouble.tell(&self.path)),
+        }
+    }
+
+    /// Tries the disk again.
+    fn retry(&mut self) {
+        let moved = self.open().and_then(|mut disk| {
+            if let Some(Store::Memory { memory, .. }) = &self.store {
+                memory.move_to(&mut disk.db, &self.name)?;
+            }
+            Ok(disk)
+        });
+        match moved {
+            Ok(disk) => {
+                tracing::info!("hooks are written down in {} again", self.path.display());
+                self.use_disk(disk);
+            }
+            Err(Trouble::Damaged(what)) => self.damaged(what),
+            Err(trouble) => {
+                self.shared.metrics.errors.inc();
+                let why = trouble.tell(&self.path);
+                if self.shared.degraded(why.clone()) {
+                    tracing::error!("{why}");
+                }
+                let longest = self.settings.retry.1;
+                if let Some(Store::Memory { again, pause, .. }) = &mut self.store {
+                    *pause = if trouble.is_passing() { (*pause * 2).min(longest) } else { longest };
+                    *again = Instant::now() + *pause;
+                }
+            }
+        }
+    }
+
+    /// The file is not what was written: it goes, and a new one comes. What it has only told of the past is lost with it.
+    fn damaged(&mut self, what: String) {
+        match &self.store {
+            Some(Store::Disk(_)) => {
+                self.degrade(&Trouble::Damaged(what));
+                self.retry();
+            }
+            _ => match set_aside(&self.path) {
+                Ok(aside) => {
+                    let why = Trouble::Damaged(what).tell(&self.path);
+                    tracing::error!("{why}; set aside as {}, going on with a new one", aside.display());
+                    self.shared.metrics.errors.inc();
+                }
+                Err(error) => tracing::error!("{} is damaged and cannot be set aside: {error}", self.path.display()),
+            },
+        }
+    }
+
+    fn fail(&mut self, trouble: &Trouble) {
+        self.degrade(trouble);
+        if let Trouble::Damaged(_) = trouble {
+            self.retry();
+        }
+    }
+
+    /// What is done about once a second.
+    fn tick(&mut self) {
+        match &self.store {
+            Some(Store::Memory { again, .. }) if Instant::now() >= *again => self.retry(),
+            Some(Store::Memory { .. }) => {}
+            Some(Store::Disk(disk)) if !disk.stands() => {
+                self.degrade(&Trouble::Other("it was removed or replaced".to_owned()));
+                self.retry();
+            }
+            Some(Store::Disk(_)) => {
+                if let Err(trouble) = self.look_around(false).and_then(|()| self.sweep()) {
+                    self.fail(&trouble);
+                }
+            }
+            None => self.begin(),
+        }
+        self.measure();
+    }
+
+    /// Takes over what processes that are gone have left.
+    fn look_around(&mut self, thoroughly: bool) -> Result<(), Trouble> {
+        let Some(owner) = &self.owner else { return Ok(()) };
+        let Others { alive, dead } = owner.others()?;
+        self.shared.company.store(!alive.is_empty(), Ordering::Relaxed);
+        let changed = alive != self.alive;
+        self.alive = alive;
+        if !(thoroughly || changed || !dead.is_empty()) {
+            return Ok(());
+        }
+        let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
+        let adopt = disk.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
+        let gone: Vec<_> = table::owners(&adopt)?.into_iter().filter(is_gone).collect();
+        table::adopt(&adopt, &self.name, &gone)?;
+        adopt.commit()?;
+        for (file, _lock) in dead {
+            let _ = std::fs::remove_file(file);
+        }
+        let first = !std::mem::replace(&mut self.has_adopted, true);
+        if !first && gone.is_empty() {
+            return Ok(());
+        }
+        let runs = read::left(&disk.db, &self.name, |id| self.unended.contains_key(id))?;
+        for left in &runs {
+            self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
+        }
+        let done = read::done(&disk.db, None)?;
+        let _ = self.left.send(Left { runs, done });
+        Ok(())
+    }
+
+    /// Lets go what is not kept any longer, a batch a tick as long as there is any.
+    fn sweep(&mut self) -> Result<(), Trouble> {
+        if self.swept.elapsed() < self.settings.sweep {
+            return Ok(());
+        }
+        let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
+        let began = Instant::now();
+        // Never for so long that a commit would count as slow.
+        while began.elapsed() < self.settings.tick / 4 {
+            if sweep(&mut disk.db, &self.settings.retention, SystemTime::now())? == 0 {
+                self.swept = Instant::now();
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self, idle: bool) {
+        let Some(Store::Disk(disk)) = &self.store else { return };
+        if disk.log() > LOG[usize::from(!idle)]
+            && let Err(error) = disk.checkpoint(false)
+        {
+            tracing::debug!("the journal's log cannot be copied into its file: {error}");
+        }
+    }
+
+    fn measure(&self) {
+        let (db, bytes) = match &self.store {
+            Some(Store::Disk(disk)) => (&disk.db, disk.bytes()),
+            Some(Store::Memory { memory, .. }) => (&memory.db, super::retention::bytes(&memory.db).unwrap_or(0)),
+            None => return,
+        };
+        let runs = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap_or(0);
+        self.shared.measured(runs, bytes);
+    }
+
+    fn close(&mut self) {
+        match &self.store {
+            Some(Store::Disk(disk)) => drop(disk.checkpoint(self.alive.is_empty())),
+            // The last try: who comes next finds what is left.
+            Some(Store::Memory { .. }) => self.retry(),
+            None => {}
+        }
+        self.store = None;
+        (self.owner, self.lock) = (None, None);
+    }
+
+    #[cfg(test)]
+    fn die(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            owner.die();
+        }
+    }
+}
+
+/// Writes all, or nothing. Gives how many made no sense, which are left out.
+fn write_all(db: &mut Connection, owner: &str, entries: &[Entry]) -> Result<u64, Trouble> {
+    let write = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut dropped = 0;
+    for entry in entries {
+        match table::write(&write, owner, entry) {
+            Ok(()) => {}
+            // One that breaks a rule of the schema would break it again, and take the others with it.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                tracing::error!("an entry of the journal makes no sense and is left out: {error}");
+                dropped += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    write.commit()?;
+    Ok(dropped)
+}
