@@ -75,8 +75,7 @@ impl Stage {
         let cri = RefCell::new(Cri::at(&place.path("front.sock")));
         let life = Cell::new((0, false));
         let (in_flight, failures) = (Cell::new(0), RefCell::default());
-        let stage =
-            Self { place, runtime, server, flags, crihook, cri, life, in_flight, failures, _serving: serving };
+        let stage = Self { place, runtime, server, flags, crihook, cri, life, in_flight, failures, _serving: serving };
         stage.serves().await;
         stage.cri().pull().await;
         stage
