@@ -151,7 +151,11 @@ async fn of_two_crihooks_on_one_directory_the_second_goes_on_in_memory_until_the
         other.write(file, &fs::read_to_string(place.path("hooks.d").join(file)).expect("policies"));
     }
     let state = place.path("state");
-    let node = other.start_with(|flags| drop(flags.set("--state-dir", state))).await;
+    let node = other
+        .start_with(|flags| {
+            flags.set("--state-dir", state);
+        })
+        .await;
     let second = Life::of(node, &server);
     second.pod("second").await;
     let first_is = format!("(process {})", first.crihook.pid());
