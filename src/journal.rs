@@ -15,6 +15,7 @@
 mod metrics;
 mod run;
 mod store;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use metrics::JournalMetrics;

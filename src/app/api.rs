@@ -110,7 +110,7 @@ impl Api {
             }
         });
         Self {
-            journal: Arc::clone(&hooks.journal),
+            journal: Arc::clone(&hooks.journal) as _,
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             drain: sources.drain.clone(),

@@ -1,10 +1,13 @@
 //! Puts the hooks together: runtime, handlers, engine, journal, interposer, and the policies that drive them.
 
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{IntGauge, Registry};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -17,15 +20,18 @@ use crate::hooks::pause::{self, Pause};
 use crate::hooks::policy::reload::{self, Health, Reloader};
 use crate::interposer::Interposer;
 use crate::inventory::Inventory;
-use crate::journal::Journal;
-use crate::journal::testing::Recorded;
+use crate::journal::{Journal, JournalMetrics, Settings, SqliteJournal};
 use crate::runtime::Runtime;
+
+/// How long serving waits for what is left in the journal. It is gone on with all the same when it comes later.
+const OPENING: Duration = Duration::from_secs(2);
 
 /// What hooks register before they run.
 #[derive(Clone)]
 pub(super) struct HookFamilies {
     hooks: HookMetrics,
     policies: reload::Metrics,
+    journal: JournalMetrics,
     paused: IntGauge,
 }
 
@@ -34,6 +40,7 @@ impl HookFamilies {
         Ok(Self {
             hooks: HookMetrics::register(registry)?,
             policies: reload::Metrics::register(registry)?,
+            journal: JournalMetrics::register(registry)?,
             paused: pause::register(registry)?,
         })
     }
@@ -43,7 +50,7 @@ impl HookFamilies {
 pub(super) struct Hooks {
     pub interposer: Interposer,
     pub engine: Arc<Engine>,
-    pub journal: Arc<dyn Journal>,
+    pub journal: Arc<SqliteJournal>,
     pub pause: Pause,
     pub health: watch::Receiver<Health>,
     /// Copies of policies that are being written.
@@ -51,24 +58,27 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Reads the policies, puts them in force, and keeps up with them. `hangup` brings the requests to read them again.
-    pub fn start(
+    /// Reads the policies, puts them in force, and keeps up with them; goes on with what the journal says is left. `hangup` brings the requests
+    /// to read policies again; `lock` is the state directory's, if another crihook has handed it over.
+    pub async fn start(
         config: &Config,
         families: HookFamilies,
         runtime: &Runtime,
         drain: &Drain,
         observer: Option<mpsc::Sender<RunSeen>>,
         hangup: mpsc::Receiver<()>,
+        lock: Option<OwnedFd>,
     ) -> Self {
         let options = &config.hooks;
         let address: IpAddr = options.node_address.unwrap_or_else(default_node_address);
         let runtime = Arc::new(runtime.clone());
         let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
         let pause = Pause::open(&config.state_dir, families.paused);
-        let journal: Arc<dyn Journal> = Arc::new(Recorded::default());
+        let settings = Settings::new(config.state_dir.clone(), config.journal);
+        let (journal, mut left) = SqliteJournal::open(settings, lock, families.journal);
         let around = Surroundings {
             runtime: runtime.clone(),
-            journal: Arc::clone(&journal),
+            journal: Arc::clone(&journal) as Arc<dyn Journal>,
             metrics: families.hooks,
             pause: pause.clone(),
             clock: Clock::system(),
@@ -85,6 +95,18 @@ impl Hooks {
         interposer.activate(set);
         let (health, copies, applied) = (reloader.health(), reloader.copies(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
+        // Before the first call: one that is repeated goes on with what its forerunner has left.
+        if let Ok(Some(first)) = timeout(OPENING, left.recv()).await {
+            interposer.recover(engine.adopt(first));
+        } else {
+            tracing::warn!("what the journal says is left is not known after {OPENING:?}; serving meanwhile");
+        }
+        let (heir, hooks) = (interposer.clone(), Arc::clone(&engine));
+        tokio::spawn(async move {
+            while let Some(left) = left.recv().await {
+                heir.recover(hooks.adopt(left));
+            }
+        });
         Self { interposer, engine, journal, pause, health, copies }
     }
 
@@ -96,6 +118,15 @@ impl Hooks {
                 let reason = paused.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
                 format!("paused since {}{reason}", humantime::format_rfc3339_seconds(paused.since))
             }
+        }
+    }
+
+    /// For people: whether what hooks do is safe.
+    pub fn journal(journal: &dyn Journal) -> String {
+        let health = journal.health();
+        match health.degraded {
+            None => format!("{} runs in {}", health.runs, health.path.display()),
+            Some((why, since)) => format!("degraded since {}: {why}", humantime::format_rfc3339_seconds(since)),
         }
     }
 

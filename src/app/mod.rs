@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::drain::{Drain, Hold};
 use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
+use crate::journal::SqliteJournal;
 use crate::metrics::{self, PulledCounter};
 use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
 use crate::runtime::Runtime;
@@ -64,6 +65,7 @@ pub struct App {
     predecessor: Predecessor,
     program: Option<Program>,
     upgrades: (Upgrades, Option<Requests>),
+    journal: Option<Arc<SqliteJournal>>,
     started: (SystemTime, Instant),
 }
 
@@ -115,6 +117,7 @@ impl App {
             predecessor,
             program: None,
             upgrades: (upgrades, Some(requests)),
+            journal: None,
             started: (SystemTime::now(), Instant::now()),
         })
     }
@@ -175,7 +178,10 @@ impl App {
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
         let families = self.hooks.clone();
-        let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
+        let (observer, lock) = (self.run_observer.take(), self.sockets.state.take());
+        let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, observer, hangup, lock).await;
+        let journal = Arc::clone(&hooks.journal);
+        self.journal = Some(Arc::clone(&journal));
         // Nothing that could fail follows. Clients wait in the queue of the socket meanwhile.
         self.predecessor.relieve(&self.sockets.taken).await.context("the process before this one cannot be reached")?;
         let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
@@ -218,6 +224,8 @@ impl App {
         if timeout(LAST_COPY, copies.wait()).await.is_err() {
             tracing::warn!("the policies could not be copied to the state directory within {LAST_COPY:?}");
         }
+        // Whatever could write has ended.
+        journal.close().await;
         tracing::info!(pid = std::process::id(), "done");
         ended.context("the data path is gone")?
     }
@@ -256,7 +264,7 @@ impl App {
             policies: hooks.health.clone(),
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
-            journal: Arc::clone(&hooks.journal),
+            journal: Arc::clone(&hooks.journal) as _,
         };
         let api = Api::new(&hooks, sources, self.upgrades());
         let alive: Report = {
@@ -274,7 +282,7 @@ impl App {
             let (heartbeat, drain, config) = (heartbeat.clone(), self.drain.clone(), self.config.clone());
             Arc::new(move || {
                 let (heartbeat, runtime, drain) = (heartbeat.clone(), runtime.clone(), drain.clone());
-                let (policies, running) = (hooks.policies(), hooks.running());
+                let (policies, running, journal) = (hooks.policies(), hooks.running(), Hooks::journal(&*hooks.journal));
                 let (listen, endpoint) = (config.listen.clone(), config.runtime_endpoint.clone());
                 Box::pin(async move {
                     let mut checks = Checks::default();
@@ -283,9 +291,10 @@ impl App {
                         if listening { format!("listening on {listen}") } else { "ending, takes no new calls".into() };
                     checks.add("cri", listening, at);
                     check_heartbeat(&heartbeat, &mut checks).await;
-                    // Wrong policies and paused hooks keep no call from succeeding.
+                    // Wrong policies, paused hooks and a journal in memory keep no call from succeeding.
                     checks.add("policies", true, policies);
                     checks.add("hooks", true, running);
+                    checks.add("journal", true, journal);
                     match runtime.version(PROBE_LIMIT).await {
                         Ok(found) => {
                             checks.add("runtime", true, format!("{} {} at {endpoint}", found.name, found.version));

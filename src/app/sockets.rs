@@ -27,7 +27,7 @@ pub(super) struct Sockets {
     pub cri: Listener,
     pub metrics: Metrics,
     pub admin: Option<Listener>,
-    /// The lock of the state directory, if this process holds one.
+    /// The lock of the state directory, if it was handed over; for the journal.
     pub state: Option<OwnedFd>,
     /// What was taken over.
     pub taken: Vec<&'static str>,
@@ -71,8 +71,8 @@ impl Sockets {
         Ok(Self { cri, metrics: Arc::new(metrics.map(OnceLock::from).unwrap_or_default()), admin, state, taken })
     }
 
-    /// Copies of all, to be given to another process.
-    pub fn copies(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+    /// Copies of all, to be given to another process, with a share of the state directory's lock.
+    pub fn copies(&self, state: Option<OwnedFd>) -> io::Result<Vec<(&'static str, OwnedFd)>> {
         let cri = if self.cri.owns_file() { CRI } else { ACTIVATED };
         let mut copies = vec![(cri, OwnedFd::from(self.cri.handle()?))];
         if let Some(metrics) = self.metrics.get() {
@@ -81,9 +81,7 @@ impl Sockets {
         if let Some(admin) = &self.admin {
             copies.push((ADMIN, admin.handle()?.into()));
         }
-        if let Some(state) = &self.state {
-            copies.push((STATE, state.try_clone()?));
-        }
+        copies.extend(state.map(|state| (STATE, state)));
         Ok(copies)
     }
 

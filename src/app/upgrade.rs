@@ -131,7 +131,11 @@ impl App {
     async fn upgrade(&mut self, limit: Duration, others: &mut Requests) -> Result<(Successor, Upgraded), NoUpgrade> {
         let began = Instant::now();
         let program = self.program.as_ref().ok_or(NoUpgrade::Embedded)?;
-        let copies = self.sockets.copies().map_err(NotReady::from)?;
+        let state = match &self.journal {
+            Some(journal) => journal.share_lock().await,
+            None => None,
+        };
+        let copies = self.sockets.copies(state).map_err(NotReady::from)?;
         tracing::info!(program = %program.path.display(), "upgrading");
         let mut successor = Successor::start(program, &copies)?;
         drop(copies);

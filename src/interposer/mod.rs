@@ -117,6 +117,7 @@ impl Interposer {
         let deadline = call.deadline.map(|at| Instant::from_std(at.checked_sub(self.0.reserve).unwrap_or(call.seen)));
         let watched = Watched { kind, active, subject, deadline };
 
+        self.0.engine.catch_up(&watched.subject.event(Point::pre(kind), self.0.engine.clock().now())).await;
         let promise = self.promise(&watched);
         let began = Instant::now();
         let (fired, patched) = self.hooks_before(&watched, &request, &call.message).await;

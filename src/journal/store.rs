@@ -1,4 +1,4 @@
-//! The journal on disk: SQLite, a thread that writes, and connections of their own for those who read.
+//! The journal on disk: a database, a thread that writes, and connections of their own for those who read.
 //!
 //! `table` says what entries mean on disk, `read` what is read back, `writer` when and where; `disk`, `memory`, `owner` and `retention`
 //! are what it works with.

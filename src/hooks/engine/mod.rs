@@ -347,6 +347,16 @@ impl Engine {
         }
     }
 
+    /// Learns what others that share the journal have done for what `event` happens to: the process that an upgrade has replaced finishes
+    /// its calls while this one takes new ones.
+    pub async fn catch_up(&self, event: &Event) {
+        let subject = event.subject();
+        let Some(done) = self.means.journal.done_elsewhere(&subject) else { return };
+        for done in done.await {
+            self.book().done(&subject, done.point, HookKey { policy: done.policy, hook: done.hook });
+        }
+    }
+
     /// Waits until everything that was promised and queued so far is safe, or has taken too long to be.
     pub async fn recorded(&self) {
         self.means.journal.recorded().await;

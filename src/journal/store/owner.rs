@@ -7,7 +7,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::trouble::Trouble;
@@ -19,9 +19,15 @@ pub(super) struct StateLock(File);
 impl StateLock {
     /// Takes it, or goes on with the one that was inherited.
     pub(super) fn take(state_dir: &Path, inherited: Option<OwnedFd>) -> Result<Self, Trouble> {
-        let mut file = match inherited {
-            Some(fd) => File::from(fd),
-            None => open(&state_dir.join("lock"))?,
+        let path = state_dir.join("lock");
+        let is_here = |file: &File| {
+            let inode = |found: fs::Metadata| (found.dev(), found.ino());
+            matches!((file.metadata().map(inode), fs::metadata(&path).map(inode)), (Ok(one), Ok(other)) if one == other)
+        };
+        let mut file = match inherited.map(File::from).filter(is_here) {
+            Some(file) => file,
+            // Another directory's is of no use here.
+            None => open(&path)?,
         };
         match file.try_lock() {
             Ok(()) => {}
@@ -134,6 +140,9 @@ mod tests {
         drop(first);
         StateLock::take(dir.path(), None).unwrap_err();
         drop(heir);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = StateLock::take(elsewhere.path(), None).unwrap();
+        StateLock::take(dir.path(), Some(other.share().unwrap())).unwrap();
         StateLock::take(dir.path(), None).unwrap();
     }
 

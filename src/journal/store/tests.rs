@@ -77,7 +77,7 @@ impl Kit {
         self.runs(Filter::default()).await.iter().map(tell).collect()
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> u64 {
         let text = String::from_utf8(crate::metrics::render(&self.registry).unwrap()).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(name)).expect("such a metric");
         line.trim().parse().unwrap()

@@ -20,7 +20,7 @@ pub(super) enum Trouble {
     Taken(String),
     /// Another process writes at the moment.
     Busy,
-    /// What the system or SQLite says.
+    /// What the system says.
     Other(String),
 }
 

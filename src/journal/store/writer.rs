@@ -207,7 +207,9 @@ impl Writer {
     /// Writes to memory, which always has room: what has ended goes, if it must.
     fn remember(&mut self, entries: &[Entry]) {
         let Some(Store::Memory { memory, .. }) = &mut self.store else { return };
-        entries.iter().for_each(|entry| memory.note(entry));
+        for entry in entries {
+            memory.note(entry);
+        }
         let written = write_all(&mut memory.db, &self.name, entries);
         let dropped = written.unwrap_or_else(|trouble| {
             tracing::error!("hooks cannot be written down, not even in memory: {}", trouble.tell(&self.path));

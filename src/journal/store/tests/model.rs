@@ -40,6 +40,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..40)
 }
 
+/// What a process hears of those before it: ids, whether they are intended, attempts begun, attempts that count; and what need not be done.
+type Heard = (Vec<(String, bool, u32, u32)>, Vec<String>);
+
 /// A run as the model has it.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Known {
@@ -61,7 +64,7 @@ impl Model {
     /// The entry of a step, if the step is possible, and what is true after it.
     fn take(&mut self, step: &Step) -> Option<Entry> {
         let name = |run: &usize| format!("run {run}");
-        let open = |known: &mut Option<Known>| known.as_mut().filter(|known| known.ended.is_none()).is_some();
+        let open = |known: &Option<Known>| known.as_ref().is_some_and(|known| known.ended.is_none());
         match step {
             Step::Begin { run, intended } => {
                 let known = &mut self.runs[*run];
@@ -97,7 +100,7 @@ impl Model {
                 Some(attempt(&name(run), known.started, result))
             }
             Step::End(run, well) => {
-                if !open(&mut self.runs[*run]) {
+                if !open(&self.runs[*run]) {
                     return None;
                 }
                 let known = self.runs[*run].as_mut()?;
@@ -118,7 +121,7 @@ impl Model {
     }
 
     /// What the next process hears.
-    fn left(&self) -> (Vec<(String, bool, u32, u32)>, Vec<String>) {
+    fn left(&self) -> Heard {
         let open = self.runs.iter().enumerate().filter_map(|(run, known)| Some((run, known.as_ref()?)));
         let mut runs: Vec<_> = open
             .filter(|(_, known)| known.ended.is_none())
@@ -137,7 +140,7 @@ impl Model {
     }
 }
 
-fn heard(left: &Left) -> (Vec<(String, bool, u32, u32)>, Vec<String>) {
+fn heard(left: &Left) -> Heard {
     let tell = |left: &LeftRun| (left.run.id.to_string(), left.intended, left.started, left.failed);
     let mut runs: Vec<_> = left.runs.iter().map(tell).collect();
     runs.sort();
