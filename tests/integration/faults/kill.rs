@@ -19,7 +19,7 @@ const TRIALS: usize = 30;
 /// Kills on one node, with one journal.
 const A_NODE: usize = 10;
 /// Pods at any time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 /// The longest that crihook lives after it serves, in milliseconds; and after it was started, when it is killed before.
 const LIFE: (u64, u64) = (350, 60);
 

@@ -20,7 +20,7 @@ use crate::wire::peer::{Crihook, process};
 /// How long the runtime keeps its answer to itself, so that a kill finds calls that are done and not answered.
 const ANSWERED_AFTER: Duration = Duration::from_millis(8);
 /// The longest that the server of hooks takes for an answer, in milliseconds.
-const SERVER_TAKES: u64 = 15;
+const SERVER_TAKES: u64 = 40;
 /// Between a failed call and the next; the kubelet's own is longer.
 const BACKOFF: Duration = Duration::from_millis(15);
 
