@@ -67,10 +67,9 @@ async fn a_disk_that_is_read_only_at_the_start_is_used_once_it_can_be_written() 
 }
 
 #[tokio::test]
-async fn a_disk_that_turns_read_only_is_used_again_once_it_was_mounted_anew() {
+async fn a_disk_that_turns_read_only_is_followed_by_the_one_that_takes_its_place() {
     let place = Place::new();
-    let image = place.path("disk");
-    let disk = Mount::ext4(&place.path("state"), &image);
+    let disk = Mount::ext4(&place.path("state"), &place.path("disk"));
     let server = place.answering("hook", Reply::Ok);
     place.write("a.yaml", &hooks(&server));
     let mut life = Life::begin(&place, &server).await;
@@ -81,11 +80,24 @@ async fn a_disk_that_turns_read_only_is_used_again_once_it_was_mounted_anew() {
     life.is_degraded(&["journal.db", "cannot be written"]).await;
 
     drop(disk);
-    let _disk = Mount::of(&place.path("state"), &image);
+    let _disk = Mount::ext4(&place.path("state"), &place.path("another-disk"));
     life.is_well().await;
     life.pod("after").await;
+    let state = place.path("state");
+    assert_eq!(std::fs::read_dir(state.join("owners")).expect("a directory").count(), 1, "it is there as itself");
+    let other = Place::new();
+    let stranger = Life::of(
+        other
+            .start_with(|flags| {
+                flags.set("--state-dir", state);
+            })
+            .await,
+        &server,
+    );
+    stranger.is_degraded(&["another crihook"]).await;
+    drop(stranger);
     life.node.restart().await;
-    life.is_remembered(&["before", "read-only", "after"]).await;
+    life.is_remembered(&["read-only", "after"]).await;
 }
 
 #[tokio::test]

@@ -22,11 +22,6 @@ impl Mount {
         let file = fs::File::create(image).expect("a file for a disk");
         file.set_len(32 << 20).expect("room for a disk");
         run(Command::new("mkfs.ext4").arg("-q").arg(image));
-        Self::of(at, image)
-    }
-
-    /// A disk that there is.
-    pub fn of(at: &Path, image: &Path) -> Self {
         let image = image.to_str().expect("a path in UTF-8");
         Self::new(at, &["-t", "ext4", "-o", "loop,errors=remount-ro", image])
     }
