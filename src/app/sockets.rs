@@ -27,7 +27,7 @@ pub(super) struct Sockets {
     pub cri: Listener,
     pub metrics: Metrics,
     pub admin: Option<Listener>,
-    /// The lock of the state directory, if this process holds one: the journal's, which must not take it a second time when it was inherited.
+    /// The lock of the state directory, if this process holds one.
     pub state: Option<OwnedFd>,
     /// What was taken over.
     pub taken: Vec<&'static str>,
