@@ -5,9 +5,9 @@
 //! here takes a time to be long enough: what must have happened is waited for, and what must not happen is looked for after something
 //! that comes later.
 
-mod cri;
-mod node;
-mod server;
+pub mod cri;
+pub mod node;
+pub mod server;
 
 mod bad_servers;
 mod commands;
@@ -36,7 +36,7 @@ use node::{Node, Place};
 use server::{HookServer, Reply};
 
 /// A policy for the pods of the namespace `payments`.
-fn policy(name: &str, hooks: &[Value]) -> String {
+pub fn policy(name: &str, hooks: &[Value]) -> String {
     policy_for(name, &json!({"namespaces": ["payments"]}), hooks)
 }
 
@@ -61,7 +61,7 @@ fn hook(name: &str, on: &str, more: &Value) -> Value {
 }
 
 /// A webhook to this server, and whatever else `more` says.
-fn webhook(name: &str, on: &str, server: &HookServer, more: &Value) -> Value {
+pub fn webhook(name: &str, on: &str, server: &HookServer, more: &Value) -> Value {
     let mut hook = hook(name, on, more);
     hook["webhook"] = json!({"url": server.url("/v1/events")});
     hook
