@@ -6,9 +6,10 @@ use crihook::sim::kubelet::Kubelet;
 use serde_json::json;
 use tokio::sync::Mutex;
 
+use crate::hooks::cri::{container, pod_in};
 use crate::hooks::node::{Node, Place};
 use crate::hooks::server::{HookServer, Reply};
-use crate::hooks::{policy, webhook};
+use crate::hooks::{policy_for, webhook};
 use crate::wire::peer::{until, within};
 
 /// A node with policies, and the servers that they name.
@@ -39,7 +40,7 @@ impl Stage {
             webhook("behind", "PostStart", &good, &json!({})),
             webhook("drain", "PreStop", &before, &json!({"timeout": "60s"})),
         ];
-        place.write("a.yaml", &policy("mixed", &hooks));
+        place.write("a.yaml", &policy_for("mixed", &json!({"namespaces": ["shop"]}), &hooks));
         let node = place.start().await;
         let mut kubelet = Kubelet::new(&node.front(), Duration::ZERO);
         kubelet.start().await.expect("the kubelet starts");
@@ -50,11 +51,14 @@ impl Stage {
     pub async fn act(&self) {
         let (kubelet, round) = &mut *self.kubelet.lock().await;
         *round += 1;
+        // Its script begins without images.
+        self.node.cri.remove_image().await;
         within("a pod's life", kubelet.run_pod(*round)).await.expect("as the script has it");
 
         let (started, stopped, left) =
             (self.after.delivered().len(), self.before.delivered().len(), self.before.left());
-        let web = self.node.running(&format!("web-{round}"), &[]).await;
+        self.node.cri.pull().await;
+        let web = self.node.running_as(&pod_in("shop", &format!("web-{round}")), &container("main", &[])).await;
         self.after.wait(started + 1).await;
         let (cri, id) = (self.node.cri.clone(), web.id.clone());
         let stop = tokio::spawn(async move { cri.stop(&id, 30).await });

@@ -36,12 +36,12 @@ use node::{Node, Place};
 use server::{HookServer, Reply};
 
 /// A policy for the pods of the namespace `payments`.
-pub fn policy(name: &str, hooks: &[Value]) -> String {
+fn policy(name: &str, hooks: &[Value]) -> String {
     policy_for(name, &json!({"namespaces": ["payments"]}), hooks)
 }
 
 /// A policy document. JSON is YAML.
-fn policy_for(name: &str, matching: &Value, hooks: &[Value]) -> String {
+pub fn policy_for(name: &str, matching: &Value, hooks: &[Value]) -> String {
     let document = json!({
         "apiVersion": "crihook.dev/v1",
         "kind": "HookPolicy",
