@@ -1,4 +1,5 @@
-//! Which metrics and labels a query names. Whether it is PromQL at all is for Prometheus to say; what it has accepted is read here.
+//! Which metrics and labels a query names. Whether it is a query at all is for Prometheus to say; what it has accepted is read
+//! here.
 
 use std::collections::BTreeSet;
 use std::iter::Peekable;

@@ -1,7 +1,8 @@
 //! The recording rules and the alerts, as promtool sees them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub fn text<'a>(rule: &'a Value, key: &str) -> &'a str {
     rule[key].as_str().unwrap_or_else(|| panic!("no {key}: {rule}"))
 }
 
-fn cases() -> std::path::PathBuf {
+fn cases() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/deploy/alerts.yaml")
 }
 
@@ -70,6 +71,19 @@ fn every_alert_says_how_bad_it_is_what_it_means_and_what_to_do() {
         assert!(lengths[0] < 100 && lengths[0] < lengths[1] && lengths[2] > 100, "{name}: {lengths:?}");
         let runbook = text(annotations, "runbook");
         assert!(runbook.starts_with("1. ") && runbook.contains("\n2. "), "{name}: {runbook}");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_alert_with_its_severity() {
+    let readme = fs::read_to_string(shipped("README.md")).expect("deploy/README.md");
+    let lines: BTreeSet<_> = readme.lines().filter(|line| line.starts_with("| `Crihook")).collect();
+    let alerts = rules("alert");
+    assert_eq!(lines.len(), alerts.len());
+    for alert in &alerts {
+        let (begin, end) = (format!("| `{}` |", text(alert, "alert")), text(&alert["labels"], "severity"));
+        let listed = lines.iter().any(|line| line.starts_with(&begin) && line.ends_with(&format!("| {end} |")));
+        assert!(listed, "{begin} ... | {end} |");
     }
 }
 

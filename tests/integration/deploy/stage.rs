@@ -53,7 +53,7 @@ impl Stage {
         *round += 1;
         // Its script begins without images.
         self.node.cri.remove_image().await;
-        within("a pod's life", kubelet.run_pod(*round)).await.expect("as the script has it");
+        within("a pod's life", Box::pin(kubelet.run_pod(*round))).await.expect("as the script has it");
 
         let (started, stopped, left) =
             (self.after.delivered().len(), self.before.delivered().len(), self.before.left());
