@@ -47,7 +47,7 @@ async fn every_panel_has_an_answer() {
 }
 
 #[tokio::test]
-async fn every_rule_is_evaluated_without_an_error_and_those_of_mistakes_fire() {
+async fn every_rule_is_evaluated_without_an_error_and_a_wrong_policy_is_noticed() {
     let stage = Stage::set().await;
     let files = [shipped("prometheus/recording.yaml"), shipped("prometheus/alerts.yaml")];
     let prometheus =

@@ -41,6 +41,11 @@ impl Prometheus {
             .expect("prometheus: run `tests/run packages`");
         let prometheus = Self { address: port.to_string(), process, _place: place };
         until("prometheus", || TcpStream::connect(&prometheus.address)).await;
+        until("prometheus to be ready", || async {
+            let (status, body) = get(&prometheus.address, "/-/ready").await;
+            if status == 200 { Ok(()) } else { Err(body) }
+        })
+        .await;
         prometheus
     }
 
