@@ -87,6 +87,7 @@ fn the_files_name_what_crihook_uses_by_itself() {
         ("deploy/kubelet/20-crihook.conf", "--container-runtime-endpoint=", "unix:///run/crihook/crihook.sock"),
         ("deploy/systemd/crihook.socket", "ListenStream=", "/run/crihook/crihook.sock"),
         ("deploy/prometheus/scrape.yaml", "targets: [\"", "127.0.0.1:9797"),
+        ("deploy/prometheus/podmonitor.yaml", "--upstream=http://", "127.0.0.1:9797"),
     ] {
         let text = fs::read_to_string(shipped(file)).unwrap();
         assert!(text.contains(&format!("{before}{value}")), "{file} has {before}{value}");
