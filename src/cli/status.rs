@@ -102,10 +102,8 @@ fn hooks(status: &Status) -> String {
 
 fn journal(status: &Status) -> String {
     let journal = &status.journal;
-    let in_memory = journal.path.as_os_str().is_empty();
-    let place = if in_memory { "in memory".to_owned() } else { journal.path.display().to_string() };
     let runs = counted(usize::try_from(journal.runs).unwrap_or(usize::MAX), "run", "runs");
-    let mut text = format!("{place}, {runs}, {}", size(journal.bytes));
+    let mut text = format!("{}, {runs}, {}", journal.path.display(), size(journal.bytes));
     if journal.unwritten > 0 {
         let _ = write!(text, ", {} entries not written yet", journal.unwritten);
     }

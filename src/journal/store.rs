@@ -158,8 +158,8 @@ impl SqliteJournal {
                 (Some(Err(_)) | None, Ok(disk)) => Ok(disk),
                 (_, Err(trouble)) => {
                     let told = trouble.tell(&shared.path);
-                    if let Trouble::Damaged(what) = trouble {
-                        let _ = jobs.send(Job::Damaged(what));
+                    if let Trouble::Damaged(_) = trouble {
+                        let _ = jobs.send(Job::Suspect);
                     }
                     Err(told)
                 }

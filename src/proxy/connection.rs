@@ -101,7 +101,7 @@ pub async fn serve(socket: UnixStream, shared: Rc<Shared>, draining: Cancellatio
     match shaken {
         Ok(Ok(down)) => {
             let (last, forced) = (flusher.clone(), shared.drain.forced().clone());
-            Connection::new(down, flusher, shared, draining).await;
+            Connection::new(down, flusher, shared, &draining).await;
             let _ = forced.run_until_cancelled(tokio::time::timeout(LINGER, last.hang_up())).await;
         }
         Ok(Err(error)) => say_not_http2(&flusher.first_bytes(), Some(&error)),
@@ -157,12 +157,12 @@ impl Connection {
         down: h2::server::Connection<Gathered, Bytes>,
         down_io: Flusher,
         shared: Rc<Shared>,
-        draining: CancellationToken,
+        draining: &CancellationToken,
     ) -> Self {
         let bell = Arc::new(Bell::default());
         let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
         let signal = |token: &CancellationToken| Box::pin(token.clone().cancelled_owned());
-        let (drain, forced) = (Draining::No(signal(&draining)), signal(shared.drain.forced()));
+        let (drain, forced) = (Draining::No(signal(draining)), signal(shared.drain.forced()));
         let farewell = CancellationToken::new();
         let round = Rc::new(Round::new(Instant::now()));
         let [down_flag, gates_flag, calls_flag, drain_flag] = std::array::from_fn(|_| Flag::new(&bell));

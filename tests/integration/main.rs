@@ -3,6 +3,7 @@
 mod architecture;
 mod commands;
 mod demo;
+mod deploy;
 mod explain;
 mod faults;
 mod hooks;

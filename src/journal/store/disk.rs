@@ -58,14 +58,10 @@ impl Disk {
         fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
     }
 
-    /// The bytes of the log that are not in the file yet.
-    pub(super) fn log(&self) -> u64 {
-        fs::metadata(beside(&self.path, "-wal")).map_or(0, |found| found.len())
-    }
-
     /// The bytes of the file and its log.
     pub(super) fn bytes(&self) -> u64 {
-        fs::metadata(&self.path).map_or(0, |found| found.len()) + self.log()
+        let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
+        length(&self.path) + length(&beside(&self.path, "-wal"))
     }
 
     /// Copies the log into the file; with `whole`, and nobody reading, the log is empty afterwards.

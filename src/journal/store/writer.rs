@@ -29,8 +29,8 @@ use crate::journal::{AttemptResult, Entry, Left, LeftRun, NewRun, Retention};
 
 /// Entries of one commit at most.
 const BATCH: usize = 4096;
-/// Bytes of the log that are copied into the file as soon as nobody waits, and those that are copied even if somebody does.
-const LOG: [u64; 2] = [1 << 20, 32 << 20];
+/// So many entries in the log are copied into the file as soon as nobody waits, and so many even if somebody does.
+const LOG: [usize; 2] = [256, 16_384];
 /// What memory holds of runs that have ended.
 const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 32 << 20 };
 
@@ -40,8 +40,8 @@ pub(super) enum Job {
     Write(Entry),
     /// Tell when everything before is safe.
     Barrier(oneshot::Sender<()>),
-    /// Somebody has found the file damaged.
-    Damaged(String),
+    /// Somebody could not read the file, for it seems to be damaged.
+    Suspect,
     /// Give a share of the directory's lock, if it is held.
     Share(oneshot::Sender<Option<OwnedFd>>),
     /// End, in order.
@@ -70,6 +70,10 @@ pub(super) struct Writer {
     /// This process's own, with when their first attempts began.
     unended: HashMap<Arc<str>, (LeftRun, Option<SystemTime>)>,
     swept: Instant,
+    /// Entries in the log that are not in the file.
+    logged: usize,
+    /// Whether anything was written since it was measured.
+    changed: bool,
 }
 
 enum Store {
@@ -92,7 +96,24 @@ impl Writer {
         let (path, name) = (shared.path.clone(), shared.owner.clone());
         let (lock, owner, store, unended) = Default::default();
         let (has_adopted, alive, swept) = (false, Vec::new(), Instant::now());
-        Self { settings, path, name, shared, left, inherited, lock, owner, store, has_adopted, alive, unended, swept }
+        let (logged, changed) = (0, true);
+        Self {
+            settings,
+            path,
+            name,
+            shared,
+            left,
+            inherited,
+            lock,
+            owner,
+            store,
+            has_adopted,
+            alive,
+            unended,
+            swept,
+            logged,
+            changed,
+        }
     }
 
     /// Works until it is told to end, or nobody can tell it anything any more.
@@ -101,17 +122,17 @@ impl Writer {
         let mut ticked = Instant::now();
         loop {
             let wait = self.settings.tick.saturating_sub(ticked.elapsed());
-            let mut next = match jobs.recv_timeout(wait) {
+            let next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,
                 Err(RecvTimeoutError::Disconnected) => Next::End,
             };
+            if let Next::End = next {
+                return;
+            }
             if ticked.elapsed() >= self.settings.tick {
                 self.tick();
                 ticked = Instant::now();
-            }
-            if let Next::End = std::mem::replace(&mut next, Next::Go) {
-                return;
             }
         }
     }
@@ -140,7 +161,7 @@ impl Writer {
             match now {
                 Job::Write(entry) => entries.push(entry),
                 Job::Barrier(done) => waiting.push(done),
-                Job::Damaged(what) => self.damaged(what),
+                Job::Suspect => self.examine(),
                 Job::Share(answer) => {
                     let share = self.lock.as_ref().and_then(|lock| lock.share().ok());
                     let _ = answer.send(share);
@@ -196,7 +217,9 @@ impl Writer {
         self.committed(entries.len(), began);
     }
 
-    fn committed(&self, entries: usize, began: Instant) {
+    fn committed(&mut self, entries: usize, began: Instant) {
+        self.logged += entries;
+        self.changed = true;
         let metrics = &self.shared.metrics;
         metrics.writes.inc_by(entries as u64);
         metrics.commits.inc();
@@ -349,6 +372,17 @@ impl Writer {
         }
     }
 
+    /// Looks whether the file is damaged, with eyes that have not seen it before. It may be another one by now than the one that was suspected.
+    fn examine(&mut self) {
+        let Some(Store::Disk(_)) = &self.store else { return };
+        let look = |db: Connection| db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match read::open(&self.path).and_then(look).map_err(Trouble::from) {
+            Ok(well) if well == "ok" => {}
+            Ok(what) | Err(Trouble::Damaged(what)) => self.damaged(what),
+            Err(trouble) => tracing::debug!("cannot look at the journal: {}", trouble.tell(&self.path)),
+        }
+    }
+
     fn fail(&mut self, trouble: &Trouble) {
         self.degrade(trouble);
         if let Trouble::Damaged(_) = trouble {
@@ -372,7 +406,9 @@ impl Writer {
             }
             None => self.begin(),
         }
-        self.measure();
+        if self.changed {
+            self.measure();
+        }
     }
 
     /// Takes over what processes that are gone have left.
@@ -390,6 +426,9 @@ impl Writer {
         let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
         let gone: Vec<_> = table::owners(&adopt)?.into_iter().filter(is_gone).collect();
         table::adopt(&adopt, &self.name, &gone)?;
+        // What cannot be read is not taken over, either.
+        let runs = read::left(&adopt, &self.name, |id| self.unended.contains_key(id))?;
+        let done = read::done(&adopt, None)?;
         adopt.commit()?;
         for (file, _lock) in dead {
             let _ = std::fs::remove_file(file);
@@ -398,42 +437,38 @@ impl Writer {
         if !first && gone.is_empty() {
             return Ok(());
         }
-        let runs = read::left(&disk.db, &self.name, |id| self.unended.contains_key(id))?;
         for left in &runs {
             self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
         }
-        let done = read::done(&disk.db, None)?;
         let _ = self.left.send(Left { runs, done });
         Ok(())
     }
 
-    /// Lets go what is not kept any longer, a batch a tick as long as there is any.
+    /// Lets go what is not kept any longer: a batch a tick, since a commit may be waited for.
     fn sweep(&mut self) -> Result<(), Trouble> {
         if self.swept.elapsed() < self.settings.sweep {
             return Ok(());
         }
         let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
-        let began = Instant::now();
-        // Never for so long that a commit would count as slow.
-        while began.elapsed() < self.settings.tick / 4 {
-            if sweep(&mut disk.db, &self.settings.retention, SystemTime::now())? == 0 {
-                self.swept = Instant::now();
-                break;
-            }
+        if sweep(&mut disk.db, &self.settings.retention, SystemTime::now())? == 0 {
+            self.swept = Instant::now();
         }
+        self.changed = true;
         Ok(())
     }
 
-    fn checkpoint(&self, idle: bool) {
+    fn checkpoint(&mut self, idle: bool) {
         let Some(Store::Disk(disk)) = &self.store else { return };
-        if disk.log() > LOG[usize::from(!idle)]
-            && let Err(error) = disk.checkpoint(false)
-        {
+        if self.logged < LOG[usize::from(!idle)] {
+            return;
+        }
+        self.logged = 0;
+        if let Err(error) = disk.checkpoint(false) {
             tracing::debug!("the journal's log cannot be copied into its file: {error}");
         }
     }
 
-    fn measure(&self) {
+    fn measure(&mut self) {
         let (db, bytes) = match &self.store {
             Some(Store::Disk(disk)) => (&disk.db, disk.bytes()),
             Some(Store::Memory { memory, .. }) => (&memory.db, super::retention::bytes(&memory.db).unwrap_or(0)),
@@ -441,6 +476,7 @@ impl Writer {
         };
         let runs = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap_or(0);
         self.shared.measured(runs, bytes);
+        self.changed = false;
     }
 
     fn close(&mut self) {

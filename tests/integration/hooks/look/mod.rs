@@ -76,6 +76,7 @@ fn assert_page(name: &str, place: &Place, page: &str) {
     settings.add_filter(r"(<\d|\b\d+(\.\d)?)m?s\b *", "<n>s ");
     settings.add_filter(r"\b[0-9a-f]{8}\b", "<id>");
     settings.add_filter(r"\b[0-9a-f]{16,}\b", "<hash>");
+    settings.add_filter(r"\b\d+ runs?, \d+(\.\d+)? ([KMG]i)?B", "<n> runs, <size>");
     settings.add_filter(r"\(pid \d+\)", "(pid <pid>)");
     settings.bind(|| insta::assert_snapshot!(name, page));
 }
