@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::sys::signal::Signal;
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -40,49 +39,50 @@ fn scrawl(from: usize, file: &Path) {
     fs::write(file, bytes).expect("written");
 }
 
-/// Lets crihook go, damages its file, and has another crihook find it.
-async fn found_damaged(damage: impl FnOnce(&Path)) -> (Place, usize) {
-    let (place, server, file) = scene();
-    let mut life = Life::begin(&place, &server).await;
+/// Lets crihook go, damages its file, and has another crihook find it. Gives how many files were put aside.
+async fn found_damaged(place: &Place, server: &HookServer, damage: impl FnOnce(&Path)) -> usize {
+    let mut life = Box::new(Life::begin(place, server).await);
     life.pod("before").await;
-    life.node.crihook.signal(Signal::SIGTERM);
-    assert_eq!(life.node.crihook.exit().await, Some(0));
-    damage(&file);
+    life.leave().await;
+    damage(&place.path("state/journal.db"));
     life.node.restart().await;
     life.pod("after").await;
     life.is_well().await;
     life.is_remembered(&["after"]).await;
     life.node.restart().await;
     life.is_remembered(&["after"]).await;
-    let count = aside(&place).len();
-    drop(life);
-    (place, count)
+    aside(place).len()
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_put_aside() {
-    let (place, count) = found_damaged(|file| fs::write(file, "not a database\n".repeat(1000)).expect("written")).await;
-    assert_eq!(count, 1);
-    assert!(fs::read_to_string(&aside(&place)[0]).expect("as it was").starts_with("not a database\n"));
+    let (place, server, _) = scene();
+    let text = "not a database\n".repeat(1000);
+    let damage = |file: &Path| fs::write(file, &text).expect("written");
+    assert_eq!(found_damaged(&place, &server, damage).await, 1);
+    assert_eq!(fs::read_to_string(&aside(&place)[0]).expect("as it was"), text);
 }
 
 #[tokio::test]
 async fn a_file_with_garbage_in_the_middle_is_put_aside() {
-    assert_eq!(found_damaged(|file| scrawl(4096, file)).await.1, 1);
+    let (place, server, _) = scene();
+    assert_eq!(found_damaged(&place, &server, |file| scrawl(4096, file)).await, 1);
 }
 
 #[tokio::test]
 async fn a_file_that_was_cut_short_is_put_aside() {
+    let (place, server, _) = scene();
     let cut = |file: &Path| {
         let bytes = fs::read(file).expect("a file");
-        fs::write(file, &bytes[..bytes.len() / 2 / 4096 * 4096 + 100]).expect("written");
+        fs::write(file, &bytes[..bytes.len() / 2 + 100]).expect("written");
     };
-    assert_eq!(found_damaged(cut).await.1, 1);
+    assert_eq!(found_damaged(&place, &server, cut).await, 1);
 }
 
 #[tokio::test]
 async fn an_empty_file_is_a_new_one() {
-    assert_eq!(found_damaged(|file| fs::write(file, "").expect("written")).await.1, 0);
+    let (place, server, _) = scene();
+    assert_eq!(found_damaged(&place, &server, |file| fs::write(file, "").expect("written")).await, 0);
 }
 
 #[tokio::test]
@@ -90,8 +90,7 @@ async fn a_file_that_is_damaged_under_crihook_is_put_aside_as_soon_as_that_is_se
     let (place, server, file) = scene();
     let mut life = Life::begin(&place, &server).await;
     life.pod("before").await;
-    life.node.crihook.signal(Signal::SIGTERM);
-    assert_eq!(life.node.crihook.exit().await, Some(0));
+    life.leave().await;
     life.node.restart().await;
     life.is_remembered(&["before"]).await;
     scrawl(0, &file);
@@ -115,8 +114,7 @@ async fn a_file_of_a_later_crihook_is_left_alone_until_it_is_moved_away() {
     let (place, server, file) = scene();
     let mut life = Life::begin(&place, &server).await;
     life.pod("before").await;
-    life.node.crihook.signal(Signal::SIGTERM);
-    assert_eq!(life.node.crihook.exit().await, Some(0));
+    life.leave().await;
     let set = |version: i64| {
         let db = Connection::open(&file).expect("a database");
         db.pragma_update(None, "user_version", version).expect("a version");

@@ -1,5 +1,6 @@
 //! A node on which pods come and go whatever becomes of the journal, and what its people are told of that.
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::hooks::node::{Node, Place};
@@ -42,6 +43,12 @@ impl<'a> Life<'a> {
         assert_eq!(self.told(name), ["announce", "drain"]);
         within("a sandbox that stops", self.node.cri.stop_pod(&made.sandbox)).await.expect("stopped");
         within("a sandbox that goes", self.node.cri.remove_pod(&made.sandbox)).await.expect("removed");
+    }
+
+    /// Ends crihook in order: what it had in memory is in its file, and there is nothing beside that.
+    pub async fn leave(&mut self) {
+        self.node.crihook.signal(Signal::SIGTERM);
+        assert_eq!(self.node.crihook.exit().await, Some(0));
     }
 
     /// The hooks of that pod that the server has heard of, in order.

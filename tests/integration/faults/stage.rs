@@ -67,9 +67,9 @@ impl Stage {
         }
         let runtime = Runtime::new(&options);
         let listener = UnixListener::bind(place.path("runtime.sock")).expect("a socket");
-        let served = serve(runtime.clone(), listener, std::future::pending());
+        let runs = serve(runtime.clone(), listener, std::future::pending());
         let mut serving = JoinSet::new();
-        serving.spawn(async move { served.await.expect("the runtime serves") });
+        serving.spawn(async move { runs.await.expect("the runtime serves") });
         let flags = process::serve(&place.path(""));
         let crihook = RefCell::new(Crihook::spawn(flags.command()));
         let cri = RefCell::new(Cri::at(&place.path("front.sock")));

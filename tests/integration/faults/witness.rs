@@ -82,10 +82,11 @@ impl Witness {
             let pod = event.pod_sandbox_status.as_ref().expect("an event's sandbox");
             let name = pod.metadata.as_ref().map(|metadata| metadata.name.as_str()).unwrap_or_default();
             let hooks: &[&str] = match (event.container_event_type(), event.container_id == pod.id) {
-                (ContainerEventType::ContainerCreatedEvent, _) => &[],
+                (ContainerEventType::ContainerCreatedEvent, _) | (ContainerEventType::ContainerStoppedEvent, true) => {
+                    &[]
+                }
                 (ContainerEventType::ContainerStartedEvent, true) => &["pod-up"],
                 (ContainerEventType::ContainerStartedEvent, false) => &["up", "warm"],
-                (ContainerEventType::ContainerStoppedEvent, true) => &[],
                 (ContainerEventType::ContainerStoppedEvent, false) => &["drain", "down"],
                 (ContainerEventType::ContainerDeletedEvent, true) => &["pod-removed"],
                 (ContainerEventType::ContainerDeletedEvent, false) => &["removed"],
@@ -127,21 +128,21 @@ impl Witness {
         let delivered = stage.server.delivered();
         report.deliveries += delivered.len();
         ids(&delivered, report);
-        self.stops(stage, &delivered, report);
+        stops(stage, &delivered, report);
         report.failures.append(&mut stage.failures.borrow_mut());
     }
+}
 
-    /// No container is told to stop before its `PreStop` has begun.
-    fn stops(&self, stage: &Stage, delivered: &[Delivered], report: &mut Report) {
-        let mut drained: HashMap<String, Instant> = HashMap::new();
-        for delivered in delivered.iter().filter(|delivered| delivered.hook() == "drain") {
-            drained.entry(subject(delivered)).or_insert(delivered.at);
-        }
-        for heard in stage.runtime.heard().iter().filter(|heard| heard.method == "StopContainer") {
-            let id = heard.request::<StopContainerRequest>().expect("its message").container_id;
-            if drained.get(&id).is_none_or(|at| *at > heard.at) {
-                report.early.push(format!("{id} was stopped before its PreStop"));
-            }
+/// No container is told to stop before its `PreStop` has begun.
+fn stops(stage: &Stage, delivered: &[Delivered], report: &mut Report) {
+    let mut drained: HashMap<String, Instant> = HashMap::new();
+    for delivered in delivered.iter().filter(|delivered| delivered.hook() == "drain") {
+        drained.entry(subject(delivered)).or_insert(delivered.at);
+    }
+    for heard in stage.runtime.heard().iter().filter(|heard| heard.method == "StopContainer") {
+        let id = heard.request::<StopContainerRequest>().expect("its message").container_id;
+        if drained.get(&id).is_none_or(|at| *at > heard.at) {
+            report.early.push(format!("{id} was stopped before its PreStop"));
         }
     }
 }
