@@ -277,7 +277,8 @@ impl Writer {
     }
 
     fn open(&mut self) -> Result<Disk, Trouble> {
-        make_directory(&self.settings.state_dir)?;
+        let unmade = |error| Trouble::Other(format!("the state directory cannot be created: {error}"));
+        make_directory(&self.settings.state_dir).map_err(unmade)?;
         if self.lock.is_none() {
             self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
         }
