@@ -5,6 +5,7 @@ mod commands;
 mod demo;
 mod deploy;
 mod explain;
+mod faults;
 mod hooks;
 mod notify;
 mod policies;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::schema::{STEPS, migrate};
+use super::schema::{STEPS, migrate, version};
 use super::trouble::Trouble;
 
 /// How long a commit waits for another process's.
@@ -37,6 +37,8 @@ impl Disk {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
         )?;
         db.busy_timeout(BUSY)?;
+        // First: nothing is changed of a file that a later crihook has written.
+        version(&db, STEPS)?;
         db.pragma_update(None, "cache_size", -CACHE)?;
         // Before there is a table, or never.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;

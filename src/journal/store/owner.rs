@@ -4,7 +4,7 @@
 //! for each of these processes, locked as long as it lives: a run whose owner's file is free, or gone, is left. Locks are flock(2)'s, which
 //! the kernel takes back whatever a process dies of.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -14,7 +14,10 @@ use super::trouble::Trouble;
 
 /// The state directory as held by this crihook.
 #[derive(Debug)]
-pub(super) struct StateLock(File);
+pub(super) struct StateLock {
+    file: File,
+    path: PathBuf,
+}
 
 impl StateLock {
     /// Takes it, or goes on with the one that was inherited.
@@ -42,12 +45,18 @@ impl StateLock {
         }
         // For people; what counts is the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self(file))
+        Ok(Self { file, path })
+    }
+
+    /// Whether it is still the directory's: another disk may have been mounted there.
+    pub(super) fn stands(&self) -> bool {
+        let file = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
+        file(fs::metadata(&self.path)) == file(self.file.metadata())
     }
 
     /// For a process that shares it.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
-        self.0.try_clone().map(OwnedFd::from)
+        self.file.try_clone().map(OwnedFd::from)
     }
 }
 

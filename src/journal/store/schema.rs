@@ -7,25 +7,31 @@ use super::trouble::Trouble;
 /// Each step leads from the version of its place in the list to the next one. What was released is never changed, only followed.
 pub(super) const STEPS: &[&str] = &[include_str!("schema/1.sql")];
 
+/// The file's version. Reads it, and changes nothing.
+///
+/// # Errors
+/// Fails if a later crihook has written it.
+pub(super) fn version(db: &Connection, steps: &[&str]) -> Result<usize, Trouble> {
+    let found: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
+    if found > known { Err(Trouble::Newer { found, known }) } else { Ok(usize::try_from(found).unwrap_or(0)) }
+}
+
 /// Brings the file to the present version, all at once or not at all.
 ///
 /// # Errors
-/// Fails, and has changed nothing, if a later crihook has written it.
+/// As [`version`]; and it has changed nothing.
 pub(super) fn migrate(db: &mut Connection, steps: &[&str]) -> Result<(), Trouble> {
-    let version = |db: &Connection| db.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0));
-    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
-    match version(db)? {
-        found if found > known => return Err(Trouble::Newer { found, known }),
-        found if found == known => return Ok(()),
-        _ => {}
+    if version(db, steps)? == steps.len() {
+        return Ok(());
     }
     let step = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have done it meanwhile.
-    let found = usize::try_from(version(&step)?).unwrap_or(0);
+    let found = version(&step, steps)?;
     for sql in steps.iter().skip(found) {
         step.execute_batch(sql)?;
     }
-    step.pragma_update(None, "user_version", known)?;
+    step.pragma_update(None, "user_version", i64::try_from(steps.len()).unwrap_or(i64::MAX))?;
     step.commit()?;
     Ok(())
 }

@@ -279,10 +279,13 @@ impl Writer {
     fn open(&mut self) -> Result<Disk, Trouble> {
         let unmade = |error| Trouble::Other(format!("the state directory cannot be created: {error}"));
         make_directory(&self.settings.state_dir).map_err(unmade)?;
-        if self.lock.is_none() {
+        if !self.lock.as_ref().is_some_and(StateLock::stands) {
+            self.lock = None;
             self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
         }
         if !self.owner.as_ref().is_some_and(Owner::stands) {
+            // First: it takes the file of its name with it.
+            self.owner = None;
             self.owner = Some(Owner::new(&self.settings.state_dir, &self.name)?);
         }
         Disk::open(&self.path)

@@ -1,5 +1,6 @@
 //! Hooks in front of a real containerd: what the kubelet, the container and the people at the node see of them.
 
+mod crash;
 mod exec;
 mod failure;
 mod network;

@@ -58,7 +58,7 @@ async fn stop_and_compare(scene: &Scene, name: &str, container: &str) {
 
 impl Scene {
     /// Ends crihook with `end` and starts another on the same node.
-    async fn succeed(self, end: fn(Crihook)) -> Self {
+    pub async fn succeed(self, end: fn(Crihook)) -> Self {
         end(self.crihook);
         let crihook = Crihook::start(&self.node).await;
         Self { client: crihook.client().await, crihook, ..self }

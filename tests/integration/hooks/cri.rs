@@ -10,7 +10,7 @@ use crihook::cri::v1::*;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// The image of every container here, by the name that a user writes.
 pub const IMAGE: &str = "registry.example/payments/web:2.7.1";
@@ -136,6 +136,26 @@ impl Cri {
     /// The state of a container that is there.
     pub async fn state(&self, id: &str) -> ContainerState {
         self.status(id).await.expect("a container").state()
+    }
+
+    /// The sandboxes of the pod with this uid, ready or not.
+    pub async fn sandboxes(&self, uid: &str) -> Result<Vec<PodSandbox>, Status> {
+        let label_selector = map(&[("io.kubernetes.pod.uid", uid)]);
+        let filter = Some(PodSandboxFilter { label_selector, ..PodSandboxFilter::default() });
+        let request = ListPodSandboxRequest { filter };
+        Ok(self.pods().list_pod_sandbox(within(SHORT, request)).await?.into_inner().items)
+    }
+
+    /// The containers of a sandbox, in whatever state.
+    pub async fn containers(&self, sandbox: &str) -> Result<Vec<Container>, Status> {
+        let filter = Some(ContainerFilter { pod_sandbox_id: sandbox.into(), ..ContainerFilter::default() });
+        let request = ListContainersRequest { filter };
+        Ok(self.pods().list_containers(within(SHORT, request)).await?.into_inner().containers)
+    }
+
+    /// What happens from now on.
+    pub async fn events(&self) -> Result<Streaming<ContainerEventResponse>, Status> {
+        Ok(self.pods().get_container_events(GetEventsRequest {}).await?.into_inner())
     }
 
     /// Pods made from now on have addresses of this network, such as `127.88.0.0/16`.

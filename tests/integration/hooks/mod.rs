@@ -16,7 +16,7 @@ mod doubt;
 mod grpc;
 mod identity;
 mod isolation;
-mod look;
+pub mod look;
 mod measures;
 mod order;
 mod pod_handlers;
@@ -53,7 +53,7 @@ pub fn policy_for(name: &str, matching: &Value, hooks: &[Value]) -> String {
 }
 
 /// A hook with its handler and whatever else `more` says.
-fn hook(name: &str, on: &str, more: &Value) -> Value {
+pub fn hook(name: &str, on: &str, more: &Value) -> Value {
     let mut hook = json!({"name": name, "on": on});
     for (key, value) in more.as_object().expect("keys of a hook") {
         hook[key] = value.clone();

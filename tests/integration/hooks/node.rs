@@ -171,6 +171,12 @@ impl Node {
         .await
     }
 
+    /// All runs, the newest first; none if crihook cannot read them now.
+    pub async fn history(&self) -> Option<Vec<Value>> {
+        let (code, body) = ask(&self.dir.join("admin.sock"), "/v1/runs").await;
+        (code == 200).then(|| serde_json::from_str(&body).expect("an array of runs"))
+    }
+
     /// The runs of a hook, oldest first.
     pub async fn runs(&self, hook: &str) -> Vec<Value> {
         let all = admin(&self.dir.join("admin.sock"), "/v1/runs").await;
@@ -223,7 +229,14 @@ impl Node {
 }
 
 /// GETs a path of the admin socket; the body of an answer with 200.
-async fn admin(socket: &Path, path: &str) -> String {
+pub async fn admin(socket: &Path, path: &str) -> String {
+    let (code, body) = ask(socket, path).await;
+    assert_eq!(code, 200, "{body}");
+    body
+}
+
+/// GETs a path of the admin socket; the answer's code and body.
+async fn ask(socket: &Path, path: &str) -> (u16, String) {
     // It may come a little later than the socket that calls go to.
     let mut io = until("the admin socket", || UnixStream::connect(socket)).await;
     let request = format!("GET {path} HTTP/1.1\r\nhost: crihook\r\nconnection: close\r\n\r\n");
@@ -231,6 +244,6 @@ async fn admin(socket: &Path, path: &str) -> String {
     let mut answer = String::new();
     io.read_to_string(&mut answer).await.expect("an answer in text");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
-    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
-    body.to_owned()
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status line");
+    (code, body.to_owned())
 }

@@ -90,6 +90,7 @@ type Script = dyn Fn(&Delivered) -> Reply + Send + Sync;
 struct Shared {
     script: Box<Script>,
     delivered: Mutex<Vec<Delivered>>,
+    answered: Mutex<Vec<Delivered>>,
     open: AtomicUsize,
     peak: AtomicUsize,
     left: AtomicUsize,
@@ -147,6 +148,7 @@ impl HookServer {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             delivered: Mutex::default(),
+            answered: Mutex::default(),
             open: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
@@ -177,6 +179,11 @@ impl HookServer {
     /// What has come, in order.
     pub fn delivered(&self) -> Vec<Delivered> {
         self.shared.delivered.lock().expect("no panic while it is held").clone()
+    }
+
+    /// Those that have had their answer, in the order in which they got it, without the first `seen` of them.
+    pub fn answered(&self, seen: usize) -> Vec<Delivered> {
+        self.shared.answered.lock().expect("no panic while it is held").get(seen..).unwrap_or_default().to_vec()
     }
 
     /// The points that have come, in order.
@@ -263,6 +270,7 @@ async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>)
                 if io.write_all(text.as_bytes()).await.is_err() {
                     return;
                 }
+                shared.answered.lock().expect("no panic while it is held").push(delivered);
             }
             Done::Last(bytes) => {
                 let _ = io.write_all(&bytes).await;

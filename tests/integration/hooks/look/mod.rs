@@ -14,7 +14,7 @@ use crate::wire::peer::process::bare;
 
 /// What a command has come to.
 #[derive(Debug)]
-struct Said {
+pub struct Said {
     code: Option<i32>,
     out: String,
     err: String,
@@ -23,14 +23,14 @@ struct Said {
 impl Said {
     /// What it printed; it has succeeded, and had nothing else to say.
     #[track_caller]
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         assert_eq!((self.code, &*self.err), (Some(0), ""), "{}", self.out);
         self.out
     }
 
     /// The document that it printed.
     #[track_caller]
-    fn document(self) -> Value {
+    pub fn document(self) -> Value {
         serde_json::from_str(&self.text()).expect("a document")
     }
 
@@ -50,7 +50,7 @@ fn command(place: &Place, arguments: &[&str]) -> Command {
 }
 
 /// What that command says.
-async fn ask(place: &Place, arguments: &[&str]) -> Said {
+pub async fn ask(place: &Place, arguments: &[&str]) -> Said {
     // The servers and the runtime of a test are tasks, which have to go on.
     let output = tokio::process::Command::from(command(place, arguments)).output();
     let output = within("the command", output).await.expect("it runs");
