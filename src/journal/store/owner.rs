@@ -20,11 +20,7 @@ impl StateLock {
     /// Takes it, or goes on with the one that was inherited.
     pub(super) fn take(state_dir: &Path, inherited: Option<OwnedFd>) -> Result<Self, Trouble> {
         let path = state_dir.join("lock");
-        let is_here = |file: &File| {
-            let inode = |found: fs::Metadata| (found.dev(), found.ino());
-            matches!((file.metadata().map(inode), fs::metadata(&path).map(inode)), (Ok(one), Ok(other)) if one == other)
-        };
-        let mut file = match inherited.map(File::from).filter(is_here) {
+        let mut file = match inherited.map(File::from).filter(|file| is_at(file, &path)) {
             Some(file) => file,
             // Another directory's is of no use here.
             None => open(&path)?,
@@ -43,6 +39,11 @@ impl StateLock {
         // For people; what counts is the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self(file))
+    }
+
+    /// Whether it is still the directory's: if that was made anew, others can have the new one's.
+    pub(super) fn stands(&self, state_dir: &Path) -> bool {
+        is_at(&self.0, &state_dir.join("lock"))
     }
 
     /// For a process that shares it.
@@ -119,6 +120,11 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.directory.join(&self.name));
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata().map(inode), fs::metadata(path).map(inode)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn open(path: &Path) -> io::Result<File> {

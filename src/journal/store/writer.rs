@@ -26,13 +26,14 @@ use super::retention::sweep;
 use super::trouble::Trouble;
 use super::{Settings, Shared, read, table};
 use crate::journal::{AttemptResult, Entry, Left, LeftRun, NewRun, Retention};
+use crate::lifecycle::Outcome;
 
 /// Entries of one commit at most.
 const BATCH: usize = 4096;
-/// Bytes of the log that are copied into the file as soon as nobody waits, and those that are copied even if somebody does.
-const LOG: [u64; 2] = [1 << 20, 32 << 20];
+/// Pages of the log that are copied into the file even if somebody waits for it, once in some hundred commits; fewer are when nobody does.
+const LOG: u64 = 4096;
 /// What memory holds of runs that have ended.
-const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 32 << 20 };
+const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 8 << 20 };
 
 /// What the thread is asked.
 pub(super) enum Job {
@@ -69,7 +70,13 @@ pub(super) struct Writer {
     alive: Vec<String>,
     /// This process's own, with when their first attempts began.
     unended: HashMap<Arc<str>, (LeftRun, Option<SystemTime>)>,
+    /// Runs that there are; counted now and then, since others write too.
+    runs: u64,
+    /// Whether nobody has written anything since the last tick.
+    is_quiet: bool,
     swept: Instant,
+    /// There is more to sweep.
+    is_sweeping: bool,
 }
 
 enum Store {
@@ -92,7 +99,25 @@ impl Writer {
         let (path, name) = (shared.path.clone(), shared.owner.clone());
         let (lock, owner, store, unended) = Default::default();
         let (has_adopted, alive, swept) = (false, Vec::new(), Instant::now());
-        Self { settings, path, name, shared, left, inherited, lock, owner, store, has_adopted, alive, unended, swept }
+        let (runs, is_quiet, is_sweeping) = Default::default();
+        Self {
+            settings,
+            path,
+            name,
+            shared,
+            left,
+            inherited,
+            lock,
+            owner,
+            store,
+            has_adopted,
+            alive,
+            unended,
+            runs,
+            is_quiet,
+            swept,
+            is_sweeping,
+        }
     }
 
     /// Works until it is told to end, or nobody can tell it anything any more.
@@ -100,7 +125,7 @@ impl Writer {
         self.begin();
         let mut ticked = Instant::now();
         loop {
-            let wait = self.settings.tick.saturating_sub(ticked.elapsed());
+            let wait = if self.is_sweeping { Duration::ZERO } else { self.settings.tick.saturating_sub(ticked.elapsed()) };
             let mut next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,
@@ -109,6 +134,11 @@ impl Writer {
             if ticked.elapsed() >= self.settings.tick {
                 self.tick();
                 ticked = Instant::now();
+            }
+            if self.is_sweeping
+                && let Err(trouble) = self.sweep()
+            {
+                self.fail(&trouble);
             }
             if let Next::End = std::mem::replace(&mut next, Next::Go) {
                 return;
@@ -158,14 +188,14 @@ impl Writer {
             }
             job = if entries.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
-        let idle = entries.len() < BATCH;
         if !entries.is_empty() {
             self.commit(&entries);
+            self.is_quiet = false;
         }
         for waiting in waiting {
             let _ = waiting.send(());
         }
-        self.checkpoint(idle);
+        self.checkpoint(LOG);
         if let Some(done) = closing {
             self.close();
             let _ = done.send(());
@@ -216,7 +246,8 @@ impl Writer {
             entries.len() as u64
         });
         self.shared.metrics.dropped.inc_by(dropped);
-        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).unwrap_or_default();
+        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).map_or(0, |swept| swept.gone);
+        self.runs = self.runs.saturating_sub(gone);
         self.shared.metrics.dropped.inc_by(gone);
     }
 
@@ -225,6 +256,7 @@ impl Writer {
         for entry in entries {
             match entry {
                 Entry::Begin { run, intended } => {
+                    self.runs += 1;
                     let left = LeftRun { run: Arc::clone(run), intended: *intended, started: 0, failed: 0 };
                     self.unended.insert(Arc::clone(&run.id), (left, None));
                 }
@@ -245,7 +277,11 @@ impl Writer {
                         left.failed += u32::from(attempt.result != AttemptResult::Interrupted);
                     }
                 }
-                Entry::Retract { id } | Entry::End { id, .. } => {
+                Entry::Retract { id } => {
+                    self.runs = self.runs.saturating_sub(1);
+                    self.unended.remove(id);
+                }
+                Entry::End { id, .. } => {
                     self.unended.remove(id);
                 }
                 Entry::Forget { .. } => {}
@@ -255,7 +291,7 @@ impl Writer {
 
     fn open(&mut self) -> Result<Disk, Trouble> {
         make_directory(&self.settings.state_dir)?;
-        if self.lock.is_none() {
+        if !self.lock.as_ref().is_some_and(|lock| lock.stands(&self.settings.state_dir)) {
             self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
         }
         if !self.owner.as_ref().is_some_and(Owner::stands) {
@@ -268,8 +304,7 @@ impl Writer {
     fn use_disk(&mut self, disk: Disk) {
         self.store = Some(Store::Disk(disk));
         self.shared.well();
-        self.measure();
-        if let Err(trouble) = self.look_around(true) {
+        if let Err(trouble) = self.look_around(true).and_then(|()| self.count()) {
             self.fail(&trouble);
         }
     }
@@ -293,6 +328,7 @@ impl Writer {
         match Memory::open(&self.name, unended) {
             Ok(memory) => {
                 let again = Instant::now() + self.settings.retry.0;
+                self.runs = self.unended.len() as u64;
                 self.store = Some(Store::Memory { memory, again, pause: self.settings.retry.0 });
             }
             Err(trouble) => tracing::error!("no memory for the journal: {}", trouble.tell(&self.path)),
@@ -363,8 +399,11 @@ impl Writer {
                 self.retry();
             }
             Some(Store::Disk(_)) => {
-                if let Err(trouble) = self.look_around(false).and_then(|()| self.sweep()) {
+                self.is_sweeping |= self.swept.elapsed() >= self.settings.sweep;
+                if let Err(trouble) = self.look_around(false) {
                     self.fail(&trouble);
+                } else if std::mem::replace(&mut self.is_quiet, true) {
+                    self.checkpoint(0);
                 }
             }
             None => self.begin(),
@@ -395,7 +434,10 @@ impl Writer {
         if !first && gone.is_empty() {
             return Ok(());
         }
-        let runs = read::left(&disk.db, &self.name, |id| self.unended.contains_key(id))?;
+        let (runs, unreadable) = read::left(&disk.db, &self.name, |id| self.unended.contains_key(id))?;
+        for id in unreadable {
+            table::end(&disk.db, &id, SystemTime::now(), Outcome::Abandoned, Some("its record cannot be read"))?;
+        }
         for left in &runs {
             self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
         }
@@ -404,40 +446,43 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go what is not kept any longer, a batch a tick as long as there is any.
+    /// Lets a little go of what is not kept any longer; whoever waits for a commit has his turn before there is more.
     fn sweep(&mut self) -> Result<(), Trouble> {
-        if self.swept.elapsed() < self.settings.sweep {
-            return Ok(());
-        }
+        self.is_sweeping = false;
         let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
-        let began = Instant::now();
-        // Never for so long that a commit would count as slow.
-        while began.elapsed() < self.settings.tick / 4 {
-            if sweep(&mut disk.db, &self.settings.retention, SystemTime::now())? == 0 {
-                self.swept = Instant::now();
-                break;
-            }
+        self.is_sweeping = sweep(&mut disk.db, &self.settings.retention, SystemTime::now())?.is_unfinished;
+        self.is_quiet = false;
+        if !self.is_sweeping {
+            self.swept = Instant::now();
+            self.count()?;
         }
         Ok(())
     }
 
-    fn checkpoint(&self, idle: bool) {
+    /// Copies the log into the file if there are more pages of it than that.
+    fn checkpoint(&self, pages: u64) {
         let Some(Store::Disk(disk)) = &self.store else { return };
-        if disk.log() > LOG[usize::from(!idle)]
-            && let Err(error) = disk.checkpoint(false)
-        {
+        let copied = disk.uncopied().and_then(|left| if left > pages { disk.checkpoint(false) } else { Ok(()) });
+        if let Err(error) = copied {
             tracing::debug!("the journal's log cannot be copied into its file: {error}");
         }
     }
 
+    fn count(&mut self) -> Result<(), Trouble> {
+        if let Some(Store::Disk(disk)) = &self.store {
+            self.runs = disk.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+            self.measure();
+        }
+        Ok(())
+    }
+
     fn measure(&self) {
-        let (db, bytes) = match &self.store {
-            Some(Store::Disk(disk)) => (&disk.db, disk.bytes()),
-            Some(Store::Memory { memory, .. }) => (&memory.db, super::retention::bytes(&memory.db).unwrap_or(0)),
+        let bytes = match &self.store {
+            Some(Store::Disk(disk)) => disk.bytes(),
+            Some(Store::Memory { memory, .. }) => super::retention::bytes(&memory.db).unwrap_or(0),
             None => return,
         };
-        let runs = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap_or(0);
-        self.shared.measured(runs, bytes);
+        self.shared.measured(self.runs, bytes);
     }
 
     fn close(&mut self) {
