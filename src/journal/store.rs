@@ -259,7 +259,9 @@ impl Shared {
         self.metrics.dropped.inc();
         if !self.is_losing.swap(true, Ordering::AcqRel) {
             let path = self.path.display();
-            tracing::error!("{MAX_WAITING} entries wait for the disk of {path}; what else hooks do is not written down");
+            tracing::error!(
+                "{MAX_WAITING} entries wait for the disk of {path}; what else hooks do is not written down"
+            );
         }
     }
 

@@ -131,7 +131,10 @@ pub(super) fn left(
                 failed: row.get(11)?,
             }),
             Err(error) => {
-                tracing::error!(run = id, "nobody can go on with a run that the journal does not tell any more: {error}");
+                tracing::error!(
+                    run = id,
+                    "nobody can go on with a run that the journal does not tell any more: {error}"
+                );
                 unreadable.push(id);
             }
         }

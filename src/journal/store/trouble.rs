@@ -33,7 +33,10 @@ impl Trouble {
             Self::ReadOnly => format!("{at} cannot be written; make the file system and the file writable for crihook"),
             Self::Damaged(what) => format!("{at} is damaged ({what})"),
             Self::Newer { found, known, by } => {
-                let by = by.as_ref().map_or_else(|| "the crihook that wrote it".to_owned(), |by| format!("crihook {by}, which wrote it"));
+                let by = by.as_ref().map_or_else(
+                    || "the crihook that wrote it".to_owned(),
+                    |by| format!("crihook {by}, which wrote it"),
+                );
                 format!(
                     "{at} has version {found} and this crihook ({}) knows {known}: install {by}, or a later one, or move the file away",
                     env!("CARGO_PKG_VERSION")

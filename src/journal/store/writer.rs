@@ -125,7 +125,8 @@ impl Writer {
         self.begin();
         let mut ticked = Instant::now();
         loop {
-            let wait = if self.is_sweeping { Duration::ZERO } else { self.settings.tick.saturating_sub(ticked.elapsed()) };
+            let wait =
+                if self.is_sweeping { Duration::ZERO } else { self.settings.tick.saturating_sub(ticked.elapsed()) };
             let mut next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,

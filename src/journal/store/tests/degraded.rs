@@ -128,7 +128,10 @@ async fn a_file_of_a_later_version_is_left_as_it_is_and_said() {
     let mut kit = Kit::open(dir.path());
     kit.left().await;
     kit.write([begin("a")]).await;
-    let said = format!("has version 99 and this crihook ({}) knows 1: install crihook 3.1.4, which", env!("CARGO_PKG_VERSION"));
+    let said = format!(
+        "has version 99 and this crihook ({}) knows 1: install crihook 3.1.4, which",
+        env!("CARGO_PKG_VERSION")
+    );
     assert!(why(&kit).contains(&said), "{}", why(&kit));
     assert_eq!(kit.told().await, ["a - 0"]);
     kit.close().await;
