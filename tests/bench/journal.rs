@@ -124,10 +124,10 @@ async fn fill(flags: &Flags) -> Result<()> {
         journal.write(Entry::Start { id: Arc::clone(&id), number: 1, at });
         if number + flags.open < flags.runs {
             journal.write(Entry::Attempt { id: Arc::clone(&id), attempt: attempt(at) });
-            let outcome = if number % 50 == 0 { Outcome::Failed } else { Outcome::Succeeded };
+            let outcome = if number.is_multiple_of(50) { Outcome::Failed } else { Outcome::Succeeded };
             journal.write(Entry::End { id, at, outcome, reason: None });
         }
-        if number % 1000 == 0 {
+        if number.is_multiple_of(1000) {
             journal.recorded().await;
         }
     }
@@ -267,7 +267,7 @@ fn new_run(number: u32) -> Arc<NewRun> {
     };
     let container = Container {
         id: format!("{number:064x}"),
-        name: if number % 2 == 0 { "main" } else { "sidecar" }.to_owned(),
+        name: if number.is_multiple_of(2) { "main" } else { "sidecar" }.to_owned(),
         image: "registry.example/shop/web:1.27.3".to_owned(),
         attempt: 0,
         annotations: pairs(&[
@@ -287,7 +287,7 @@ fn new_run(number: u32) -> Arc<NewRun> {
     };
     Arc::new(NewRun {
         id: format!("0192f3a4-5b6c-7d8e-9f00-{number:012x}").into(),
-        policy: if number % 3 == 0 { "announce" } else { "drain-web" }.into(),
+        policy: if number.is_multiple_of(3) { "announce" } else { "drain-web" }.into(),
         hook: "drain".into(),
         handler: "webhook".into(),
         mode: "Background".into(),
