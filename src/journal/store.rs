@@ -168,8 +168,8 @@ impl SqliteJournal {
             disk.and_then(|disk| one(&disk)).map_err(|error| {
                 let trouble = Trouble::from(error);
                 let told = trouble.tell(&shared.path);
-                if let Trouble::Damaged(what) = trouble {
-                    let _ = jobs.send(Job::Damaged(what));
+                if let Trouble::Damaged(_) = trouble {
+                    let _ = jobs.send(Job::Suspect);
                 }
                 told
             })

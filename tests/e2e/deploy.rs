@@ -24,6 +24,15 @@ fn systemd_finds_nothing_wrong_with_the_unit_for_cri_o() {
 }
 
 #[test]
+fn systemd_finds_nothing_wrong_with_the_socket() {
+    let root = Root::with_crihook();
+    root.ship("deploy/systemd/crihook.service", "crihook.service");
+    root.ship("deploy/systemd/crihook.socket", "crihook.socket");
+    assert_eq!(root.complaints("crihook.socket"), "");
+    assert_eq!(root.complaints("crihook.service"), "");
+}
+
+#[test]
 fn systemd_finds_nothing_wrong_with_a_kubelet_that_is_pointed_at_crihook() {
     let root = kubelet();
     assert_eq!(root.complaints("kubelet.service"), "");
@@ -36,6 +45,10 @@ fn systemd_complains_about_mistakes_in_those_files() {
     root.ship("deploy/systemd/crihook.service", "crihook.service");
     root.write("crihook.service.d/mistake.conf", "[Service]\nRestrat=always\n");
     assert!(root.complaints("crihook.service").contains("Unknown key 'Restrat'"));
+
+    root.ship("deploy/systemd/crihook.socket", "crihook.socket");
+    root.write("crihook.socket.d/mistake.conf", "[Socket]\nListenStraem=/run/x.sock\n");
+    assert!(root.complaints("crihook.socket").contains("Unknown key 'ListenStraem'"));
 
     let root = Root::default();
     root.ship("deploy/systemd/crihook.service", "crihook.service");
@@ -72,7 +85,9 @@ fn the_files_name_what_crihook_uses_by_itself() {
     let help = String::from_utf8(help.stdout).unwrap();
     for (file, before, value) in [
         ("deploy/kubelet/20-crihook.conf", "--container-runtime-endpoint=", "unix:///run/crihook/crihook.sock"),
+        ("deploy/systemd/crihook.socket", "ListenStream=", "/run/crihook/crihook.sock"),
         ("deploy/prometheus/scrape.yaml", "targets: [\"", "127.0.0.1:9797"),
+        ("deploy/prometheus/podmonitor.yaml", "--upstream=http://", "127.0.0.1:9797"),
     ] {
         let text = fs::read_to_string(shipped(file)).unwrap();
         assert!(text.contains(&format!("{before}{value}")), "{file} has {before}{value}");

@@ -3,6 +3,7 @@
 mod architecture;
 mod commands;
 mod demo;
+mod deploy;
 mod explain;
 mod hooks;
 mod notify;

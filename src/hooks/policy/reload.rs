@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -52,6 +52,7 @@ pub struct Health {
 #[derive(Debug, Clone)]
 pub struct Metrics {
     reloads: IntCounterVec,
+    well: IntGauge,
     info: IntGaugeVec,
 }
 
@@ -66,14 +67,26 @@ impl Metrics {
             "How often policies were read, the start included: with success, or with an error, after which the last good set stays.",
         );
         let info = Opts::new("crihook_policy_info", "Always 1; the label says which set of policies holds.");
-        let metrics =
-            Self { reloads: IntCounterVec::new(reloads, &["result"])?, info: IntGaugeVec::new(info, &["hash"])? };
+        let metrics = Self {
+            reloads: IntCounterVec::new(reloads, &["result"])?,
+            well: IntGauge::new(
+                "crihook_policy_last_reload_successful",
+                "Whether the policies were right when they were last read; while they are not, older ones hold, or none.",
+            )?,
+            info: IntGaugeVec::new(info, &["hash"])?,
+        };
         for result in ["success", "error"] {
             metrics.reloads.with_label_values(&[result]);
         }
         registry.register(Box::new(metrics.reloads.clone()))?;
+        registry.register(Box::new(metrics.well.clone()))?;
         registry.register(Box::new(metrics.info.clone()))?;
         Ok(metrics)
+    }
+
+    fn read(&self, well: bool) {
+        self.reloads.with_label_values(&[if well { "success" } else { "error" }]).inc();
+        self.well.set(well.into());
     }
 
     fn holds(&self, hash: &str) {
@@ -170,7 +183,7 @@ impl Reloader {
 
     /// A good set holds from now on.
     fn accept(&self, loaded: Loaded) -> PolicySet {
-        self.metrics.reloads.with_label_values(&["success"]).inc();
+        self.metrics.read(true);
         self.hold(&loaded.set, vec![], false);
         let set = loaded.set.clone();
         // The keeper ends with this.
@@ -180,7 +193,7 @@ impl Reloader {
 
     /// Nothing changes but what is said.
     fn refuse(&self, mistakes: &[Diagnostic]) {
-        self.metrics.reloads.with_label_values(&["error"]).inc();
+        self.metrics.read(false);
         for mistake in mistakes {
             tracing::error!(
                 file = %mistake.file.display(),

@@ -41,8 +41,8 @@ pub(super) enum Job {
     Write(Entry),
     /// Tell when everything before is safe.
     Barrier(oneshot::Sender<()>),
-    /// Somebody has found the file damaged.
-    Damaged(String),
+    /// Somebody could not read the file, for it seems to be damaged.
+    Suspect,
     /// Give a share of the directory's lock, if it is held.
     Share(oneshot::Sender<Option<OwnedFd>>),
     /// End, in order.
@@ -127,11 +127,14 @@ impl Writer {
         loop {
             let wait =
                 if self.is_sweeping { Duration::ZERO } else { self.settings.tick.saturating_sub(ticked.elapsed()) };
-            let mut next = match jobs.recv_timeout(wait) {
+            let next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,
                 Err(RecvTimeoutError::Disconnected) => Next::End,
             };
+            if let Next::End = next {
+                return;
+            }
             if ticked.elapsed() >= self.settings.tick {
                 self.tick();
                 ticked = Instant::now();
@@ -140,9 +143,6 @@ impl Writer {
                 && let Err(trouble) = self.sweep()
             {
                 self.fail(&trouble);
-            }
-            if let Next::End = std::mem::replace(&mut next, Next::Go) {
-                return;
             }
         }
     }
@@ -171,7 +171,7 @@ impl Writer {
             match now {
                 Job::Write(entry) => entries.push(entry),
                 Job::Barrier(done) => waiting.push(done),
-                Job::Damaged(what) => self.damaged(what),
+                Job::Suspect => self.examine(),
                 Job::Share(answer) => {
                     let share = self.lock.as_ref().and_then(|lock| lock.share().ok());
                     let _ = answer.send(share);
@@ -291,7 +291,8 @@ impl Writer {
     }
 
     fn open(&mut self) -> Result<Disk, Trouble> {
-        make_directory(&self.settings.state_dir)?;
+        let unmade = |error| Trouble::Other(format!("the state directory cannot be created: {error}"));
+        make_directory(&self.settings.state_dir).map_err(unmade)?;
         if !self.lock.as_ref().is_some_and(|lock| lock.stands(&self.settings.state_dir)) {
             self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
         }
@@ -383,6 +384,17 @@ impl Writer {
         }
     }
 
+    /// Looks whether the file is damaged, with eyes that have not seen it before. It may be another one by now than the one that was suspected.
+    fn examine(&mut self) {
+        let Some(Store::Disk(_)) = &self.store else { return };
+        let look = |db: Connection| db.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+        match read::open(&self.path).and_then(look).map_err(Trouble::from) {
+            Ok(well) if well == "ok" => {}
+            Ok(what) | Err(Trouble::Damaged(what)) => self.damaged(what),
+            Err(trouble) => tracing::debug!("cannot look at the journal: {}", trouble.tell(&self.path)),
+        }
+    }
+
     fn fail(&mut self, trouble: &Trouble) {
         self.degrade(trouble);
         if let Trouble::Damaged(_) = trouble {
@@ -427,6 +439,11 @@ impl Writer {
         let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
         let gone: Vec<_> = table::owners(&adopt)?.into_iter().filter(is_gone).collect();
         table::adopt(&adopt, &self.name, &gone)?;
+        let (runs, unreadable) = read::left(&adopt, &self.name, |id| self.unended.contains_key(id))?;
+        for id in unreadable {
+            table::end(&adopt, &id, SystemTime::now(), Outcome::Abandoned, Some("its record cannot be read"))?;
+        }
+        let done = read::done(&adopt, None)?;
         adopt.commit()?;
         for (file, _lock) in dead {
             let _ = std::fs::remove_file(file);
@@ -435,14 +452,9 @@ impl Writer {
         if !first && gone.is_empty() {
             return Ok(());
         }
-        let (runs, unreadable) = read::left(&disk.db, &self.name, |id| self.unended.contains_key(id))?;
-        for id in unreadable {
-            table::end(&disk.db, &id, SystemTime::now(), Outcome::Abandoned, Some("its record cannot be read"))?;
-        }
         for left in &runs {
             self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
         }
-        let done = read::done(&disk.db, None)?;
         let _ = self.left.send(Left { runs, done });
         Ok(())
     }

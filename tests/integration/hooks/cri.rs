@@ -58,6 +58,11 @@ impl Cri {
         self.images.clone().pull_image(request).await.expect("pulled");
     }
 
+    pub async fn remove_image(&self) {
+        let image = ImageSpec { image: IMAGE.into(), ..ImageSpec::default() };
+        self.images.clone().remove_image(RemoveImageRequest { image: Some(image) }).await.expect("removed");
+    }
+
     pub async fn run_pod(&self, config: &PodSandboxConfig) -> Result<String, Status> {
         let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         Ok(self.pods().run_pod_sandbox(within(2 * SHORT, request)).await?.into_inner().pod_sandbox_id)

@@ -42,7 +42,7 @@ pub fn policy(name: &str, hooks: &[Value]) -> String {
 }
 
 /// A policy document. JSON is YAML.
-fn policy_for(name: &str, matching: &Value, hooks: &[Value]) -> String {
+pub fn policy_for(name: &str, matching: &Value, hooks: &[Value]) -> String {
     let document = json!({
         "apiVersion": "crihook.dev/v1",
         "kind": "HookPolicy",

@@ -142,6 +142,7 @@ async fn what_is_wrong_changes_nothing_and_is_said_until_it_is_right() {
     assert!(stand.sets.try_recv().is_err(), "nothing was applied");
     let told = stand.metrics();
     assert!(told.contains(r#"crihook_policy_reloads_total{result="error"} 1"#), "{told}");
+    assert!(told.contains("crihook_policy_last_reload_successful 0"), "{told}");
     assert!(told.contains(&format!(r#"crihook_policy_info{{hash="{}"}} 1"#, set.hash)), "{told}");
 
     fs::write(stand.at("hooks.d/b.yaml"), text("b")).unwrap();
@@ -150,6 +151,7 @@ async fn what_is_wrong_changes_nothing_and_is_said_until_it_is_right() {
     assert!(!health.from_last_good && health.hash != set.hash && health.policies == 2);
     let told = stand.metrics();
     assert_eq!(told.matches("crihook_policy_info{").count(), 1, "the set before is gone: {told}");
+    assert!(told.contains("crihook_policy_last_reload_successful 1"), "{told}");
 }
 
 #[tokio::test]
