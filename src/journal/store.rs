@@ -13,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod unended;
 mod writer;
 
 use std::os::fd::OwnedFd;

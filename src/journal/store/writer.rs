@@ -8,7 +8,6 @@
 //!             moved back, all at once
 //! ```
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +23,9 @@ use super::memory::Memory;
 use super::owner::{Others, Owner, StateLock};
 use super::retention::sweep;
 use super::trouble::Trouble;
+use super::unended::Unended;
 use super::{Settings, Shared, read, table};
-use crate::journal::{AttemptResult, Entry, Left, LeftRun, NewRun, Retention};
+use crate::journal::{Entry, Left, Retention};
 use crate::lifecycle::Outcome;
 
 /// Entries of one commit at most.
@@ -68,8 +68,8 @@ pub(super) struct Writer {
     has_adopted: bool,
     /// The owners that were alive when last looked.
     alive: Vec<String>,
-    /// This process's own, with when their first attempts began.
-    unended: HashMap<Arc<str>, (LeftRun, Option<SystemTime>)>,
+    /// This process's own.
+    unended: Unended,
     /// Runs that there are; counted now and then, since others write too.
     runs: u64,
     /// Whether nobody has written anything since the last tick.
@@ -252,41 +252,15 @@ impl Writer {
         self.shared.metrics.dropped.inc_by(gone);
     }
 
-    /// Keeps track of what has not ended.
+    /// Keeps track of what there is.
     fn note(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
-                Entry::Begin { run, intended } => {
-                    self.runs += 1;
-                    let left = LeftRun { run: Arc::clone(run), intended: *intended, started: 0, failed: 0 };
-                    self.unended.insert(Arc::clone(&run.id), (left, None));
-                }
-                Entry::Confirm { id, event } => {
-                    if let Some((left, _)) = self.unended.get_mut(id) {
-                        left.run = Arc::new(NewRun { event: Arc::clone(event), ..NewRun::clone(&left.run) });
-                        left.intended = false;
-                    }
-                }
-                Entry::Start { id, number, at } => {
-                    if let Some((left, started_at)) = self.unended.get_mut(id) {
-                        left.started = *number;
-                        started_at.get_or_insert(*at);
-                    }
-                }
-                Entry::Attempt { id, attempt } => {
-                    if let Some((left, _)) = self.unended.get_mut(id) {
-                        left.failed += u32::from(attempt.result != AttemptResult::Interrupted);
-                    }
-                }
-                Entry::Retract { id } => {
-                    self.runs = self.runs.saturating_sub(1);
-                    self.unended.remove(id);
-                }
-                Entry::End { id, .. } => {
-                    self.unended.remove(id);
-                }
-                Entry::Forget { .. } => {}
+                Entry::Begin { .. } => self.runs += 1,
+                Entry::Retract { .. } => self.runs = self.runs.saturating_sub(1),
+                _ => {}
             }
+            self.unended.note(entry);
         }
     }
 
@@ -326,8 +300,7 @@ impl Writer {
             tracing::error!("{why}. Hooks run all the same; until that is right, they are written down in memory only");
         }
         self.shared.degraded(why);
-        let unended = self.unended.values().map(|(left, started_at)| (left, *started_at));
-        match Memory::open(&self.name, unended) {
+        match Memory::open(&self.name, self.unended.iter()) {
             Ok(memory) => {
                 let again = Instant::now() + self.settings.retry.0;
                 self.runs = self.unended.len() as u64;
@@ -426,20 +399,21 @@ impl Writer {
 
     /// Takes over what processes that are gone have left.
     fn look_around(&mut self, thoroughly: bool) -> Result<(), Trouble> {
-        let Some(owner) = &self.owner else { return Ok(()) };
+        let (Some(owner), Some(Store::Disk(disk))) = (&self.owner, &mut self.store) else { return Ok(()) };
+        // In this order: whoever has runs has shown before that he lives.
+        let owners = table::owners(&disk.db)?;
         let Others { alive, dead } = owner.others()?;
         self.shared.company.store(!alive.is_empty(), Ordering::Relaxed);
-        let changed = alive != self.alive;
+        let has_lost = self.alive.iter().any(|owner| !alive.contains(owner));
         self.alive = alive;
-        if !(thoroughly || changed || !dead.is_empty()) {
+        let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
+        let gone: Vec<_> = owners.into_iter().filter(is_gone).collect();
+        if !thoroughly && !has_lost && gone.is_empty() && dead.is_empty() {
             return Ok(());
         }
-        let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
         let adopt = disk.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
-        let gone: Vec<_> = table::owners(&adopt)?.into_iter().filter(is_gone).collect();
         table::adopt(&adopt, &self.name, &gone)?;
-        let (runs, unreadable) = read::left(&adopt, &self.name, |id| self.unended.contains_key(id))?;
+        let (runs, unreadable) = read::left(&adopt, &self.name, |id| self.unended.knows(id))?;
         for id in unreadable {
             table::end(&adopt, &id, SystemTime::now(), Outcome::Abandoned, Some("its record cannot be read"))?;
         }
@@ -449,11 +423,12 @@ impl Writer {
             let _ = std::fs::remove_file(file);
         }
         let first = !std::mem::replace(&mut self.has_adopted, true);
-        if !first && gone.is_empty() {
+        // One that had nothing left may still have done something.
+        if !first && !has_lost && gone.is_empty() {
             return Ok(());
         }
         for left in &runs {
-            self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
+            self.unended.adopt(left.clone());
         }
         let _ = self.left.send(Left { runs, done });
         Ok(())
