@@ -10,7 +10,6 @@ mod systemd;
 pub mod upgrade;
 
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, SystemTime};
@@ -174,7 +173,7 @@ impl App {
     /// # Errors
     /// Fails if the data path does.
     pub async fn run(mut self) -> Result<()> {
-        self.prepare_directories();
+        self.look_at_endpoint();
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
         let families = self.hooks.clone();
@@ -346,11 +345,7 @@ impl App {
     }
 
     /// Says at once what would otherwise be found out late.
-    fn prepare_directories(&self) {
-        let state = &self.config.state_dir;
-        if let Err(error) = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(state) {
-            tracing::warn!("cannot create the state directory {}: {error}; serving without", state.display());
-        }
+    fn look_at_endpoint(&self) {
         let runtime = self.config.runtime_endpoint.path();
         let is_socket = |found: std::fs::Metadata| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type());
         if std::fs::metadata(runtime).is_ok_and(|found| !is_socket(found)) {

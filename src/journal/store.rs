@@ -13,6 +13,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod unended;
 mod writer;
 
 use std::os::fd::OwnedFd;
@@ -21,6 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -32,7 +34,9 @@ use writer::{Job, Writer};
 
 /// How long the end waits for the last commit.
 const LAST: Duration = Duration::from_secs(5);
-/// Entries that wait at most with what hooks have printed; beyond that, they are kept without.
+/// Entries that wait with what hooks have printed; beyond that, they wait without.
+const MAX_PRINTED: u64 = 10_000;
+/// Entries that wait at most: a disk that hangs for good would otherwise take all memory. Those beyond are lost.
 const MAX_WAITING: u64 = 50_000;
 
 /// How it works.
@@ -82,6 +86,8 @@ struct Shared {
     in_memory: AtomicBool,
     /// A commit takes longer than anybody waits.
     stalled: AtomicBool,
+    /// There is no room for more entries.
+    is_losing: AtomicBool,
     /// Another live process shares the file.
     company: AtomicBool,
 }
@@ -108,6 +114,7 @@ impl SqliteJournal {
             waiting: AtomicU64::new(0),
             in_memory: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
+            is_losing: AtomicBool::new(false),
             company: AtomicBool::new(false),
         });
         let ((jobs, todo), (send, left)) = (std::sync::mpsc::channel(), mpsc::unbounded_channel());
@@ -139,33 +146,36 @@ impl SqliteJournal {
         self.jobs.send(Job::Die).unwrap();
     }
 
+    /// Reads what holds the journal; `both` reads the memory and what the disk still tells of the time before.
     fn read<T: Send + 'static>(
         &self,
-        read: impl Fn(&rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-        merge: impl FnOnce(T, T) -> T + Send + 'static,
+        one: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        both: impl FnOnce(&Connection, &Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Boxed<'static, Result<T, String>> {
         let (shared, jobs) = (Arc::clone(&self.shared), self.jobs.clone());
-        let both = move || {
-            let memory = shared.in_memory.load(Ordering::Acquire).then(|| {
-                let uri = memory::uri(&shared.owner);
-                read::open(uri.as_ref()).and_then(|db| read(&db))
-            });
-            let disk = read::open(&shared.path).and_then(|db| read(&db)).map_err(Trouble::from);
-            match (memory, disk) {
-                (Some(Ok(memory)), Ok(disk)) => Ok(merge(memory, disk)),
-                (Some(Ok(memory)), Err(_)) => Ok(memory),
-                // It has gone to the disk meanwhile.
-                (Some(Err(_)) | None, Ok(disk)) => Ok(disk),
-                (_, Err(trouble)) => {
-                    let told = trouble.tell(&shared.path);
-                    if let Trouble::Damaged(_) = trouble {
-                        let _ = jobs.send(Job::Suspect);
-                    }
-                    Err(told)
+        let read = move || {
+            let disk = read::open(&shared.path);
+            if shared.in_memory.load(Ordering::Acquire) {
+                let memory = read::open(memory::uri(&shared.owner).as_ref());
+                let told = memory.and_then(|memory| match disk.as_ref().map(|disk| both(&memory, disk)) {
+                    Ok(Ok(told)) => Ok(told),
+                    _ => one(&memory),
+                });
+                // If it has gone to the disk meanwhile, that knows.
+                if let Ok(told) = told {
+                    return Ok(told);
                 }
             }
+            disk.and_then(|disk| one(&disk)).map_err(|error| {
+                let trouble = Trouble::from(error);
+                let told = trouble.tell(&shared.path);
+                if let Trouble::Damaged(_) = trouble {
+                    let _ = jobs.send(Job::Suspect);
+                }
+                told
+            })
         };
-        Box::pin(async move { tokio::task::spawn_blocking(both).await.unwrap_or_else(|gone| Err(gone.to_string())) })
+        Box::pin(async move { tokio::task::spawn_blocking(read).await.unwrap_or_else(|gone| Err(gone.to_string())) })
     }
 }
 
@@ -173,7 +183,10 @@ impl Journal for SqliteJournal {
     fn write(&self, mut entry: Entry) {
         let waiting = self.shared.waiting.fetch_add(1, Ordering::AcqRel);
         self.shared.metrics.pending.inc();
-        if waiting >= MAX_WAITING
+        if waiting >= MAX_WAITING {
+            return self.shared.lose();
+        }
+        if waiting >= MAX_PRINTED
             && let Entry::Attempt { attempt, .. } = &mut entry
         {
             (attempt.stdout, attempt.stderr, attempt.body) = Default::default();
@@ -181,7 +194,7 @@ impl Journal for SqliteJournal {
         }
         if self.jobs.send(Job::Write(entry)).is_err() {
             self.shared.metrics.dropped.inc();
-            self.shared.safe(1);
+            self.shared.past(1);
         }
     }
 
@@ -204,20 +217,14 @@ impl Journal for SqliteJournal {
     }
 
     fn runs(&self, filter: Filter) -> Boxed<'static, Result<Vec<Run>, String>> {
-        let limit = filter.limit;
-        let merge = move |mut memory: Vec<Run>, disk: Vec<Run>| {
-            let known: std::collections::HashSet<_> = memory.iter().map(|run| Arc::clone(&run.id)).collect();
-            memory.extend(disk.into_iter().filter(|run| !known.contains(&run.id)));
-            memory.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
-            memory.truncate(limit);
-            memory
-        };
-        self.read(move |db| read::runs(db, &filter), merge)
+        let whole = filter.clone();
+        self.read(move |db| read::runs(db, &filter), move |memory, disk| read::merged(memory, disk, &whole))
     }
 
     fn begun(&self, id: &str) -> Boxed<'static, Result<Option<Arc<NewRun>>, String>> {
         let id = id.to_owned();
-        self.read(move |db| Ok(read::begun(db, &id)?.map(Arc::new)), Option::or)
+        let begun = move |db: &Connection| Ok(read::begun(db, &id)?.map(Arc::new));
+        self.read(begun.clone(), move |memory, disk| Ok(begun(memory)?.or(begun(disk)?)))
     }
 
     fn done_elsewhere(&self, subject: &str) -> Option<Boxed<'static, Vec<Done>>> {
@@ -225,7 +232,8 @@ impl Journal for SqliteJournal {
             return None;
         }
         let subject = subject.to_owned();
-        let done = self.read(move |db| read::done(db, Some(&subject)), |memory, disk| [memory, disk].concat());
+        let done = move |db: &Connection| read::done(db, Some(&subject));
+        let done = self.read(done.clone(), move |memory, disk| Ok([done(memory)?, done(disk)?].concat()));
         Some(Box::pin(async move { done.await.unwrap_or_default() }))
     }
 
@@ -240,10 +248,28 @@ impl Shared {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// So many entries more are safe, or as safe as they can be.
-    fn safe(&self, entries: u64) {
+    /// So many entries do not wait any more.
+    fn past(&self, entries: u64) {
         self.waiting.fetch_sub(entries, Ordering::AcqRel);
         self.metrics.pending.sub(i64::try_from(entries).unwrap_or(i64::MAX));
+    }
+
+    /// An entry that there is no room for.
+    fn lose(&self) {
+        self.past(1);
+        self.metrics.dropped.inc();
+        if !self.is_losing.swap(true, Ordering::AcqRel) {
+            let path = self.path.display();
+            tracing::error!(
+                "{MAX_WAITING} entries wait for the disk of {path}; what else hooks do is not written down"
+            );
+        }
+    }
+
+    /// So many entries more are safe, or as safe as they can be.
+    fn safe(&self, entries: u64) {
+        self.past(entries);
+        self.is_losing.store(false, Ordering::Release);
         if self.stalled.swap(false, Ordering::AcqRel) && !self.in_memory.load(Ordering::Acquire) {
             self.well();
         }

@@ -8,13 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::schema::{STEPS, migrate, version};
+use super::schema::{STEPS, migrate, refuse_newer};
 use super::trouble::Trouble;
 
 /// How long a commit waits for another process's.
 const BUSY: Duration = Duration::from_secs(5);
 /// Of each connection, in KiB.
 const CACHE: i64 = 2048;
+/// The log's bytes that stay: what is there already is written faster.
+const LOG: i64 = 16 << 20;
 /// Damaged files that are kept.
 const KEPT: usize = 3;
 
@@ -22,23 +24,33 @@ const KEPT: usize = 3;
 pub(super) struct Disk {
     pub(super) db: Connection,
     path: PathBuf,
-    inode: u64,
+    identity: Identity,
+}
+
+/// What tells a file from all others: its device, and its number there.
+type Identity = (u64, u64);
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    fs::metadata(path).map(|found| (found.dev(), found.ino()))
 }
 
 impl Disk {
     /// Opens the file, makes it if it is missing, and brings it up to date. A directory that is missing is made, too.
     pub(super) fn open(path: &Path) -> Result<Self, Trouble> {
-        // SQLite would make it for all to read. What it makes beside it has the same mode.
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let inode = file.metadata()?.ino();
-        drop(file);
+        // SQLite would make it for all to read. What it makes beside it has the same mode. A file that is there is not opened here: were a handle of
+        // it closed that is not SQLite's, every lock of this process on it would be gone (POSIX's rule for fcntl's locks).
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let identity = identity(path)?;
         let mut db = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI,
         )?;
         db.busy_timeout(BUSY)?;
-        // First: nothing is changed of a file that a later crihook has written.
-        version(&db, STEPS)?;
+        // Before anything is changed.
+        refuse_newer(&db, STEPS)?;
         db.pragma_update(None, "cache_size", -CACHE)?;
         // Before there is a table, or never.
         db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
@@ -49,19 +61,29 @@ impl Disk {
         db.pragma_update(None, "synchronous", "FULL")?;
         // A commit that somebody waits for is no time to copy the log into the file.
         db.pragma_update(None, "wal_autocheckpoint", 0)?;
+        // What a burst has made of the log goes again.
+        db.pragma_update(None, "journal_size_limit", LOG)?;
         migrate(&mut db, STEPS)?;
-        Ok(Self { db, path: path.to_owned(), inode })
+        Ok(Self { db, path: path.to_owned(), identity })
     }
 
     /// Whether what is at the path is still what was opened.
     pub(super) fn stands(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode)
+        identity(&self.path).is_ok_and(|found| found == self.identity)
+    }
+
+    /// The pages of the log that are not in the file yet. The log itself says nothing of it: it is written from its beginning again
+    /// once all of it is copied.
+    pub(super) fn uncopied(&self) -> rusqlite::Result<u64> {
+        let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+        let (log, copied) = self.db.query_row("PRAGMA wal_checkpoint(NOOP)", [], counts)?;
+        Ok(u64::try_from(log - copied).unwrap_or(0))
     }
 
     /// The bytes of the file and its log.
     pub(super) fn bytes(&self) -> u64 {
-        let length = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
-        length(&self.path) + length(&beside(&self.path, "-wal"))
+        let length = |part| fs::metadata(beside(&self.path, part)).map_or(0, |found| found.len());
+        length("") + length("-wal")
     }
 
     /// Copies the log into the file; with `whole`, and nobody reading, the log is empty afterwards.
@@ -80,8 +102,8 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let aside = beside(path, &format!(".damaged-{}.{:09}", now.as_secs(), now.subsec_nanos()));
-    fs::rename(path, &aside)?;
-    for part in ["-wal", "-shm"] {
+    // The log first: should crihook die here, nobody takes it for that of a new file.
+    for part in ["-wal", "-shm", ""] {
         match fs::rename(beside(path, part), beside(&aside, part)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -4,7 +4,7 @@
 //! for each of these processes, locked as long as it lives: a run whose owner's file is free, or gone, is left. Locks are flock(2)'s, which
 //! the kernel takes back whatever a process dies of.
 
-use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -14,20 +14,13 @@ use super::trouble::Trouble;
 
 /// The state directory as held by this crihook.
 #[derive(Debug)]
-pub(super) struct StateLock {
-    file: File,
-    path: PathBuf,
-}
+pub(super) struct StateLock(File);
 
 impl StateLock {
     /// Takes it, or goes on with the one that was inherited.
     pub(super) fn take(state_dir: &Path, inherited: Option<OwnedFd>) -> Result<Self, Trouble> {
         let path = state_dir.join("lock");
-        let is_here = |file: &File| {
-            let inode = |found: fs::Metadata| (found.dev(), found.ino());
-            matches!((file.metadata().map(inode), fs::metadata(&path).map(inode)), (Ok(one), Ok(other)) if one == other)
-        };
-        let mut file = match inherited.map(File::from).filter(is_here) {
+        let mut file = match inherited.map(File::from).filter(|file| is_at(file, &path)) {
             Some(file) => file,
             // Another directory's is of no use here.
             None => open(&path)?,
@@ -45,18 +38,17 @@ impl StateLock {
         }
         // For people; what counts is the lock.
         let _ = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { file, path })
+        Ok(Self(file))
     }
 
-    /// Whether it is still the directory's: another disk may have been mounted there.
-    pub(super) fn stands(&self) -> bool {
-        let file = |found: io::Result<Metadata>| found.map(|found| (found.dev(), found.ino())).ok();
-        file(fs::metadata(&self.path)) == file(self.file.metadata())
+    /// Whether it is still the directory's: if that was made anew, others can have the new one's.
+    pub(super) fn stands(&self, state_dir: &Path) -> bool {
+        is_at(&self.0, &state_dir.join("lock"))
     }
 
     /// For a process that shares it.
     pub(super) fn share(&self) -> io::Result<OwnedFd> {
-        self.file.try_clone().map(OwnedFd::from)
+        self.0.try_clone().map(OwnedFd::from)
     }
 }
 
@@ -128,6 +120,11 @@ impl Drop for Owner {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.directory.join(&self.name));
     }
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let inode = |found: fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata().map(inode), fs::metadata(path).map(inode)), (Ok(one), Ok(other)) if one == other)
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -37,6 +37,28 @@ pub(super) fn runs(db: &Connection, filter: &Filter) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
+/// The runs that pass, of what `memory` holds and what `disk` tells of the time before; where both know a run, memory knows better.
+pub(super) fn merged(memory: &Connection, disk: &Connection, filter: &Filter) -> Result<Vec<Run>> {
+    let mut all = runs(memory, filter)?;
+    for run in &mut all {
+        if let Some(later) = &mut run.attempts {
+            let mut whole = attempts(disk, &run.id)?;
+            whole.retain(|early| later.iter().all(|attempt| attempt.number != early.number));
+            whole.append(later);
+            *later = whole;
+        }
+    }
+    let mut known = memory.prepare("SELECT 1 FROM runs WHERE id = ?1")?;
+    for run in runs(disk, filter)? {
+        if !known.exists([&*run.id])? {
+            all.push(run);
+        }
+    }
+    all.sort_by(|a, b| b.created_at.cmp(&a.created_at).then_with(|| b.id.cmp(&a.id)));
+    all.truncate(filter.limit);
+    Ok(all)
+}
+
 fn condition(filter: &Filter) -> (String, Vec<Value>) {
     let mut all = vec!["1".to_owned()];
     let mut values = Vec::new();
@@ -81,20 +103,43 @@ pub(super) fn begun(db: &Connection, id: &str) -> Result<Option<NewRun>> {
     db.prepare(&sql)?.query_row([id], new).optional()
 }
 
-/// The unended runs of `owner` that are not among the ones it knows, the oldest first.
-pub(super) fn left(db: &Connection, owner: &str, is_known: impl Fn(&str) -> bool) -> Result<Vec<LeftRun>> {
+/// The unended runs of `owner` that are not among the ones it knows, the oldest first; and the ids of those that cannot be read.
+pub(super) fn left(
+    db: &Connection,
+    owner: &str,
+    is_known: impl Fn(&str) -> bool,
+) -> Result<(Vec<LeftRun>, Vec<String>)> {
     let sql = format!(
         "SELECT {NEW}, intended, started, \
          (SELECT count(*) FROM attempts WHERE attempts.run = id AND result != '{}') \
-         FROM runs JOIN events ON run = id WHERE owner = ?1 AND ended_at IS NULL ORDER BY created_at, id",
+         FROM runs LEFT JOIN events ON run = id WHERE owner = ?1 AND ended_at IS NULL ORDER BY created_at, id",
         AttemptResult::Interrupted.name()
     );
     let mut statement = db.prepare(&sql)?;
-    let left = statement.query_map([owner], |row| {
-        let run = Arc::new(new(row)?);
-        Ok(LeftRun { run, intended: row.get(9)?, started: row.get(10)?, failed: row.get(11)? })
-    })?;
-    left.filter(|left| !left.as_ref().is_ok_and(|left| is_known(&left.run.id))).collect()
+    let mut rows = statement.query([owner])?;
+    let (mut left, mut unreadable) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        if is_known(&id) {
+            continue;
+        }
+        match new(row) {
+            Ok(run) => left.push(LeftRun {
+                run: Arc::new(run),
+                intended: row.get(9)?,
+                started: row.get(10)?,
+                failed: row.get(11)?,
+            }),
+            Err(error) => {
+                tracing::error!(
+                    run = id,
+                    "nobody can go on with a run that the journal does not tell any more: {error}"
+                );
+                unreadable.push(id);
+            }
+        }
+    }
+    Ok((left, unreadable))
 }
 
 /// What has succeeded, for one subject or for all.

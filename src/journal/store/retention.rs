@@ -7,15 +7,23 @@ use rusqlite::{Connection, Result, TransactionBehavior, params};
 use super::table::{length, nanos};
 use crate::journal::Retention;
 
-/// Runs that go at once.
-const BATCH: u64 = 500;
+/// Runs that go at once: so few that no commit waits for it for long.
+const BATCH: u64 = 200;
 /// Pages that are given back to the file system at once.
-const PAGES: u32 = 2000;
+const PAGES: u64 = 256;
 /// How long successes are remembered at least. The kubelet repeats no call of a container after so long a time.
 const DONE: Duration = Duration::from_hours(7 * 24);
 
-/// Lets a batch of runs go that have ended, the oldest first. Gives how many; there may be more if it was any.
-pub(super) fn sweep(db: &mut Connection, kept: &Retention, now: SystemTime) -> Result<u64> {
+/// What came of a batch.
+pub(super) struct Swept {
+    /// Runs that are gone.
+    pub(super) gone: u64,
+    /// Another batch may find more to do.
+    pub(super) is_unfinished: bool,
+}
+
+/// Lets a batch of runs go that have ended, the oldest first.
+pub(super) fn sweep(db: &mut Connection, kept: &Retention, now: SystemTime) -> Result<Swept> {
     let count: u64 = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
     let excess = count.saturating_sub(kept.max_runs);
     let excess = if bytes(db)? > kept.max_bytes { excess.max(BATCH) } else { excess };
@@ -36,16 +44,20 @@ pub(super) fn sweep(db: &mut Connection, kept: &Retention, now: SystemTime) -> R
     let remembered = nanos(now).saturating_sub(length(kept.max_age.max(DONE)));
     sweep.execute("DELETE FROM done WHERE at < ?1", [remembered])?;
     sweep.commit()?;
-    if gone > 0 {
+    let free = pragma(db, "freelist_count")?;
+    if free > 0 {
         shrink(db)?;
     }
-    Ok(gone as u64)
+    Ok(Swept { gone: gone as u64, is_unfinished: gone > 0 || free > PAGES })
 }
 
 /// The bytes of pages in use.
 pub(super) fn bytes(db: &Connection) -> Result<u64> {
-    let pragma = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+    Ok((pragma(db, "page_count")? - pragma(db, "freelist_count")?) * pragma(db, "page_size")?)
+}
+
+fn pragma(db: &Connection, name: &str) -> Result<u64> {
+    db.pragma_query_value(None, name, |row| row.get(0))
 }
 
 fn shrink(db: &Connection) -> Result<()> {

@@ -125,7 +125,8 @@ fn attempt(db: &Connection, id: &str, attempt: &AttemptRecord) -> Result<()> {
         .map(drop)
 }
 
-fn end(db: &Connection, id: &str, at: SystemTime, outcome: Outcome, reason: Option<&str>) -> Result<()> {
+/// Writes down that a run is over.
+pub(super) fn end(db: &Connection, id: &str, at: SystemTime, outcome: Outcome, reason: Option<&str>) -> Result<()> {
     let sql = "UPDATE runs SET ended_at = ?2, outcome = ?3, reason = ?4, intended = 0 WHERE id = ?1 AND ended_at IS NULL \
                RETURNING once";
     let once = db

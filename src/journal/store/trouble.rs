@@ -15,7 +15,7 @@ pub(super) enum Trouble {
     /// It is not what was written.
     Damaged(String),
     /// A later crihook has written it.
-    Newer { found: i64, known: i64 },
+    Newer { found: usize, known: usize, by: Option<String> },
     /// Another process has the state directory.
     Taken(String),
     /// Another process writes at the moment.
@@ -32,9 +32,16 @@ impl Trouble {
             Self::Full => format!("no room is left for {at}; free some"),
             Self::ReadOnly => format!("{at} cannot be written; make the file system and the file writable for crihook"),
             Self::Damaged(what) => format!("{at} is damaged ({what})"),
-            Self::Newer { found, known } => format!(
-                "{at} has version {found} and this crihook knows {known}: install the crihook that wrote it, or a later one, or move the file away"
-            ),
+            Self::Newer { found, known, by } => {
+                let by = by.as_ref().map_or_else(
+                    || "the crihook that wrote it".to_owned(),
+                    |by| format!("crihook {by}, which wrote it"),
+                );
+                format!(
+                    "{at} has version {found} and this crihook ({}) knows {known}: install {by}, or a later one, or move the file away",
+                    env!("CARGO_PKG_VERSION")
+                )
+            }
             Self::Taken(who) => {
                 let directory = path.parent().unwrap_or(path).display();
                 format!("another crihook{who} uses {directory}; give each a --state-dir of its own")

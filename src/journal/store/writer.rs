@@ -8,7 +8,6 @@
 //!             moved back, all at once
 //! ```
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,15 +23,17 @@ use super::memory::Memory;
 use super::owner::{Others, Owner, StateLock};
 use super::retention::sweep;
 use super::trouble::Trouble;
+use super::unended::Unended;
 use super::{Settings, Shared, read, table};
-use crate::journal::{AttemptResult, Entry, Left, LeftRun, NewRun, Retention};
+use crate::journal::{Entry, Left, Retention};
+use crate::lifecycle::Outcome;
 
 /// Entries of one commit at most.
 const BATCH: usize = 4096;
-/// So many entries in the log are copied into the file as soon as nobody waits, and so many even if somebody does.
-const LOG: [usize; 2] = [256, 16_384];
+/// Pages of the log that are copied into the file even if somebody waits for it, once in some hundred commits; fewer are when nobody does.
+const LOG: u64 = 4096;
 /// What memory holds of runs that have ended.
-const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 32 << 20 };
+const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 8 << 20 };
 
 /// What the thread is asked.
 pub(super) enum Job {
@@ -67,13 +68,15 @@ pub(super) struct Writer {
     has_adopted: bool,
     /// The owners that were alive when last looked.
     alive: Vec<String>,
-    /// This process's own, with when their first attempts began.
-    unended: HashMap<Arc<str>, (LeftRun, Option<SystemTime>)>,
+    /// This process's own.
+    unended: Unended,
+    /// Runs that there are; counted now and then, since others write too.
+    runs: u64,
+    /// Whether nobody has written anything since the last tick.
+    is_quiet: bool,
     swept: Instant,
-    /// Entries in the log that are not in the file.
-    logged: usize,
-    /// Whether anything was written since it was measured.
-    changed: bool,
+    /// There is more to sweep.
+    is_sweeping: bool,
 }
 
 enum Store {
@@ -96,7 +99,7 @@ impl Writer {
         let (path, name) = (shared.path.clone(), shared.owner.clone());
         let (lock, owner, store, unended) = Default::default();
         let (has_adopted, alive, swept) = (false, Vec::new(), Instant::now());
-        let (logged, changed) = (0, true);
+        let (runs, is_quiet, is_sweeping) = Default::default();
         Self {
             settings,
             path,
@@ -110,9 +113,10 @@ impl Writer {
             has_adopted,
             alive,
             unended,
+            runs,
+            is_quiet,
             swept,
-            logged,
-            changed,
+            is_sweeping,
         }
     }
 
@@ -121,7 +125,8 @@ impl Writer {
         self.begin();
         let mut ticked = Instant::now();
         loop {
-            let wait = self.settings.tick.saturating_sub(ticked.elapsed());
+            let wait =
+                if self.is_sweeping { Duration::ZERO } else { self.settings.tick.saturating_sub(ticked.elapsed()) };
             let next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,
@@ -133,6 +138,11 @@ impl Writer {
             if ticked.elapsed() >= self.settings.tick {
                 self.tick();
                 ticked = Instant::now();
+            }
+            if self.is_sweeping
+                && let Err(trouble) = self.sweep()
+            {
+                self.fail(&trouble);
             }
         }
     }
@@ -179,14 +189,14 @@ impl Writer {
             }
             job = if entries.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
-        let idle = entries.len() < BATCH;
         if !entries.is_empty() {
             self.commit(&entries);
+            self.is_quiet = false;
         }
         for waiting in waiting {
             let _ = waiting.send(());
         }
-        self.checkpoint(idle);
+        self.checkpoint(LOG);
         if let Some(done) = closing {
             self.close();
             let _ = done.send(());
@@ -217,9 +227,7 @@ impl Writer {
         self.committed(entries.len(), began);
     }
 
-    fn committed(&mut self, entries: usize, began: Instant) {
-        self.logged += entries;
-        self.changed = true;
+    fn committed(&self, entries: usize, began: Instant) {
         let metrics = &self.shared.metrics;
         metrics.writes.inc_by(entries as u64);
         metrics.commits.inc();
@@ -239,46 +247,27 @@ impl Writer {
             entries.len() as u64
         });
         self.shared.metrics.dropped.inc_by(dropped);
-        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).unwrap_or_default();
+        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).map_or(0, |swept| swept.gone);
+        self.runs = self.runs.saturating_sub(gone);
         self.shared.metrics.dropped.inc_by(gone);
     }
 
-    /// Keeps track of what has not ended.
+    /// Keeps track of what there is.
     fn note(&mut self, entries: &[Entry]) {
         for entry in entries {
             match entry {
-                Entry::Begin { run, intended } => {
-                    let left = LeftRun { run: Arc::clone(run), intended: *intended, started: 0, failed: 0 };
-                    self.unended.insert(Arc::clone(&run.id), (left, None));
-                }
-                Entry::Confirm { id, event } => {
-                    if let Some((left, _)) = self.unended.get_mut(id) {
-                        left.run = Arc::new(NewRun { event: Arc::clone(event), ..NewRun::clone(&left.run) });
-                        left.intended = false;
-                    }
-                }
-                Entry::Start { id, number, at } => {
-                    if let Some((left, started_at)) = self.unended.get_mut(id) {
-                        left.started = *number;
-                        started_at.get_or_insert(*at);
-                    }
-                }
-                Entry::Attempt { id, attempt } => {
-                    if let Some((left, _)) = self.unended.get_mut(id) {
-                        left.failed += u32::from(attempt.result != AttemptResult::Interrupted);
-                    }
-                }
-                Entry::Retract { id } | Entry::End { id, .. } => {
-                    self.unended.remove(id);
-                }
-                Entry::Forget { .. } => {}
+                Entry::Begin { .. } => self.runs += 1,
+                Entry::Retract { .. } => self.runs = self.runs.saturating_sub(1),
+                _ => {}
             }
+            self.unended.note(entry);
         }
     }
 
     fn open(&mut self) -> Result<Disk, Trouble> {
-        make_directory(&self.settings.state_dir)?;
-        if !self.lock.as_ref().is_some_and(StateLock::stands) {
+        let unmade = |error| Trouble::Other(format!("the state directory cannot be created: {error}"));
+        make_directory(&self.settings.state_dir).map_err(unmade)?;
+        if !self.lock.as_ref().is_some_and(|lock| lock.stands(&self.settings.state_dir)) {
             self.lock = None;
             self.lock = Some(StateLock::take(&self.settings.state_dir, self.inherited.take())?);
         }
@@ -294,8 +283,7 @@ impl Writer {
     fn use_disk(&mut self, disk: Disk) {
         self.store = Some(Store::Disk(disk));
         self.shared.well();
-        self.measure();
-        if let Err(trouble) = self.look_around(true) {
+        if let Err(trouble) = self.look_around(true).and_then(|()| self.count()) {
             self.fail(&trouble);
         }
     }
@@ -315,10 +303,10 @@ impl Writer {
             tracing::error!("{why}. Hooks run all the same; until that is right, they are written down in memory only");
         }
         self.shared.degraded(why);
-        let unended = self.unended.values().map(|(left, started_at)| (left, *started_at));
-        match Memory::open(&self.name, unended) {
+        match Memory::open(&self.name, self.unended.iter()) {
             Ok(memory) => {
                 let again = Instant::now() + self.settings.retry.0;
+                self.runs = self.unended.len() as u64;
                 self.store = Some(Store::Memory { memory, again, pause: self.settings.retry.0 });
             }
             Err(trouble) => tracing::error!("no memory for the journal: {}", trouble.tell(&self.path)),
@@ -400,83 +388,92 @@ impl Writer {
                 self.retry();
             }
             Some(Store::Disk(_)) => {
-                if let Err(trouble) = self.look_around(false).and_then(|()| self.sweep()) {
+                self.is_sweeping |= self.swept.elapsed() >= self.settings.sweep;
+                if let Err(trouble) = self.look_around(false) {
                     self.fail(&trouble);
+                } else if std::mem::replace(&mut self.is_quiet, true) {
+                    self.checkpoint(0);
                 }
             }
             None => self.begin(),
         }
-        if self.changed {
-            self.measure();
-        }
+        self.measure();
     }
 
     /// Takes over what processes that are gone have left.
     fn look_around(&mut self, thoroughly: bool) -> Result<(), Trouble> {
-        let Some(owner) = &self.owner else { return Ok(()) };
+        let (Some(owner), Some(Store::Disk(disk))) = (&self.owner, &mut self.store) else { return Ok(()) };
+        // In this order: whoever has runs has shown before that he lives.
+        let owners = table::owners(&disk.db)?;
         let Others { alive, dead } = owner.others()?;
         self.shared.company.store(!alive.is_empty(), Ordering::Relaxed);
-        let changed = alive != self.alive;
+        let has_lost = self.alive.iter().any(|owner| !alive.contains(owner));
         self.alive = alive;
-        if !(thoroughly || changed || !dead.is_empty()) {
+        let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
+        let gone: Vec<_> = owners.into_iter().filter(is_gone).collect();
+        if !thoroughly && !has_lost && gone.is_empty() && dead.is_empty() {
             return Ok(());
         }
-        let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
         let adopt = disk.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let is_gone = |owner: &String| *owner != self.name && !self.alive.contains(owner);
-        let gone: Vec<_> = table::owners(&adopt)?.into_iter().filter(is_gone).collect();
         table::adopt(&adopt, &self.name, &gone)?;
-        // What cannot be read is not taken over, either.
-        let runs = read::left(&adopt, &self.name, |id| self.unended.contains_key(id))?;
+        let (runs, unreadable) = read::left(&adopt, &self.name, |id| self.unended.knows(id))?;
+        for id in unreadable {
+            table::end(&adopt, &id, SystemTime::now(), Outcome::Abandoned, Some("its record cannot be read"))?;
+        }
         let done = read::done(&adopt, None)?;
         adopt.commit()?;
         for (file, _lock) in dead {
             let _ = std::fs::remove_file(file);
         }
         let first = !std::mem::replace(&mut self.has_adopted, true);
-        if !first && gone.is_empty() {
+        // One that had nothing left may still have done something.
+        if !first && !has_lost && gone.is_empty() {
             return Ok(());
         }
         for left in &runs {
-            self.unended.insert(Arc::clone(&left.run.id), (left.clone(), None));
+            self.unended.adopt(left.clone());
         }
         let _ = self.left.send(Left { runs, done });
         Ok(())
     }
 
-    /// Lets go what is not kept any longer: a batch a tick, since a commit may be waited for.
+    /// Lets a little go of what is not kept any longer; whoever waits for a commit has his turn before there is more.
     fn sweep(&mut self) -> Result<(), Trouble> {
-        if self.swept.elapsed() < self.settings.sweep {
-            return Ok(());
-        }
+        self.is_sweeping = false;
         let Some(Store::Disk(disk)) = &mut self.store else { return Ok(()) };
-        if sweep(&mut disk.db, &self.settings.retention, SystemTime::now())? == 0 {
+        self.is_sweeping = sweep(&mut disk.db, &self.settings.retention, SystemTime::now())?.is_unfinished;
+        self.is_quiet = false;
+        if !self.is_sweeping {
             self.swept = Instant::now();
+            self.count()?;
         }
-        self.changed = true;
         Ok(())
     }
 
-    fn checkpoint(&mut self, idle: bool) {
+    /// Copies the log into the file if there are more pages of it than that.
+    fn checkpoint(&self, pages: u64) {
         let Some(Store::Disk(disk)) = &self.store else { return };
-        if self.logged < LOG[usize::from(!idle)] {
-            return;
-        }
-        self.logged = 0;
-        if let Err(error) = disk.checkpoint(false) {
+        let copied = disk.uncopied().and_then(|left| if left > pages { disk.checkpoint(false) } else { Ok(()) });
+        if let Err(error) = copied {
             tracing::debug!("the journal's log cannot be copied into its file: {error}");
         }
     }
 
-    fn measure(&mut self) {
-        let (db, bytes) = match &self.store {
-            Some(Store::Disk(disk)) => (&disk.db, disk.bytes()),
-            Some(Store::Memory { memory, .. }) => (&memory.db, super::retention::bytes(&memory.db).unwrap_or(0)),
+    fn count(&mut self) -> Result<(), Trouble> {
+        if let Some(Store::Disk(disk)) = &self.store {
+            self.runs = disk.db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0))?;
+            self.measure();
+        }
+        Ok(())
+    }
+
+    fn measure(&self) {
+        let bytes = match &self.store {
+            Some(Store::Disk(disk)) => disk.bytes(),
+            Some(Store::Memory { memory, .. }) => super::retention::bytes(&memory.db).unwrap_or(0),
             None => return,
         };
-        let runs = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).unwrap_or(0);
-        self.shared.measured(runs, bytes);
-        self.changed = false;
+        self.shared.measured(self.runs, bytes);
     }
 
     fn close(&mut self) {

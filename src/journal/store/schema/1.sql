@@ -1,5 +1,12 @@
 -- Times are nanoseconds since 1970. What is NULL is not known, or not yet.
 
+-- Which crihook has brought the file to which version, for one that knows no version so late.
+CREATE TABLE migrations (
+    version INTEGER NOT NULL PRIMARY KEY,
+    crihook TEXT    NOT NULL,
+    at      INTEGER NOT NULL
+);
+
 CREATE TABLE runs (
     id           TEXT    NOT NULL PRIMARY KEY,
     owner        TEXT    NOT NULL, -- the process that goes on with it

@@ -81,6 +81,52 @@ async fn what_happens_in_memory_is_what_the_disk_says_afterwards() {
 }
 
 #[tokio::test]
+async fn while_the_disk_can_be_read_history_tells_what_it_and_memory_know_of_a_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kit = Kit::open(dir.path());
+    kit.left().await;
+    kit.write(whole("old", Outcome::Failed)).await;
+    kit.write([begin("open"), start("open", 1), attempt("open", 1, AttemptResult::Failed)]).await;
+    // Without a place for it, this process cannot show that it lives.
+    let owners = dir.path().join("owners");
+    fs::remove_dir_all(&owners).unwrap();
+    fs::write(&owners, "a file").unwrap();
+    kit.becomes(true).await;
+    kit.write([start("open", 2), attempt("open", 2, AttemptResult::Succeeded), end("open", Outcome::Succeeded)]).await;
+    kit.write([begin("new")]).await;
+    let told = ["new - 0", "open succeeded 2", "old failed 1"];
+    assert_eq!(kit.told().await, told);
+    let unended = kit.runs(Filter { ended: Some(false), ..Filter::default() }).await;
+    assert_eq!(unended.iter().map(|run| &*run.id).collect::<Vec<_>>(), ["new"], "memory knows better");
+    assert!(kit.journal.begun("old").await.unwrap().is_some());
+    fs::remove_file(&owners).unwrap();
+    kit.becomes(false).await;
+    assert_eq!(kit.told().await, told);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_makes_only_so_many_entries_wait_and_the_loss_is_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kit = Kit::with(Settings { patience: Duration::from_millis(10), ..quick(dir.path()) }, None);
+    kit.left().await;
+    let other = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let [begin, _, printed, _] = whole("a", Outcome::Failed);
+    kit.write([begin]).await;
+    for _ in 1..MAX_WAITING + 10 {
+        kit.journal.write(printed.clone());
+    }
+    assert_eq!(kit.journal.health().unwritten, MAX_WAITING);
+    let without_output = MAX_WAITING - MAX_PRINTED;
+    assert_eq!(kit.metric("crihook_journal_dropped_total"), without_output + 10);
+    drop(other);
+    until(|| kit.journal.health().unwritten == 0).await;
+    kit.write([end("a", Outcome::Failed)]).await;
+    until(|| kit.journal.health().unwritten == 0).await;
+    assert_eq!(kit.told().await, ["a failed 1"]);
+}
+
+#[tokio::test]
 async fn a_damaged_file_is_set_aside_and_what_has_not_ended_is_in_the_new_one() {
     for (damage, at_start) in [(&b"no database at all, but long enough to be one"[..], true), (b"", false)] {
         let dir = tempfile::tempdir().unwrap();
@@ -118,16 +164,24 @@ async fn a_file_of_a_later_version_is_left_as_it_is_and_said() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("journal.db");
     let db = rusqlite::Connection::open(&file).unwrap();
-    db.execute_batch("CREATE TABLE later (x); INSERT INTO later VALUES (7); PRAGMA user_version = 99").unwrap();
+    db.execute_batch(
+        "CREATE TABLE migrations (version, crihook, at); INSERT INTO migrations VALUES (99, '3.1.4', 0);
+         CREATE TABLE later (x); INSERT INTO later VALUES (7); PRAGMA user_version = 99",
+    )
+    .unwrap();
     drop(db);
+    let before = fs::read(&file).unwrap();
     let mut kit = Kit::open(dir.path());
     kit.left().await;
     kit.write([begin("a")]).await;
-    assert!(why(&kit).contains("has version 99 and this crihook knows 1: install"), "{}", why(&kit));
+    let said = format!(
+        "has version 99 and this crihook ({}) knows 1: install crihook 3.1.4, which",
+        env!("CARGO_PKG_VERSION")
+    );
+    assert!(why(&kit).contains(&said), "{}", why(&kit));
     assert_eq!(kit.told().await, ["a - 0"]);
     kit.close().await;
-    let db = rusqlite::Connection::open(&file).unwrap();
-    assert_eq!(db.query_row("SELECT x FROM later", [], |row| row.get::<_, i64>(0)), Ok(7));
+    assert_eq!(fs::read(&file).unwrap(), before);
 }
 
 #[tokio::test]
@@ -159,8 +213,12 @@ async fn a_file_that_is_removed_is_made_anew_with_what_has_not_ended() {
     kit.becomes(false).await;
     kit.write([begin("b")]).await;
     assert_eq!(kit.told().await, ["b - 0", "a - 0"]);
+    let mut stranger = Kit::open(&place);
+    stranger.left().await;
+    assert!(why(&stranger).contains("another crihook"), "the new directory is this process's, too");
     kit.die().await;
-    assert_eq!(Kit::open(&place).left().await.runs.len(), 2);
+    stranger.becomes(false).await;
+    assert_eq!(stranger.left().await.runs.len(), 2);
 }
 
 #[tokio::test]

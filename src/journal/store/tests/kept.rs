@@ -184,3 +184,18 @@ async fn a_burst_takes_few_commits() {
     until(|| kit.journal.health().runs == 1000).await;
     assert_eq!(kit.metric("crihook_journal_runs"), 1000);
 }
+
+#[tokio::test]
+async fn the_log_is_copied_into_the_file_when_nobody_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut kit = Kit::open(dir.path());
+    kit.left().await;
+    kit.write(whole("a", Outcome::Failed)).await;
+    let copy = dir.path().join("copy.db");
+    until(|| {
+        std::fs::copy(dir.path().join("journal.db"), &copy).unwrap();
+        let copy = rusqlite::Connection::open(&copy).unwrap();
+        copy.query_row("SELECT count(*) FROM runs", [], |row| row.get::<_, u64>(0)).is_ok_and(|runs| runs == 1)
+    })
+    .await;
+}

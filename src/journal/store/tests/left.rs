@@ -122,3 +122,35 @@ async fn what_ends_in_order_leaves_its_runs_and_an_empty_log() {
     assert_eq!(log, 0);
     assert_eq!(Kit::open(dir.path()).left().await.runs.len(), 1);
 }
+
+#[tokio::test]
+async fn what_one_has_done_that_leaves_nothing_is_told_when_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut old = Kit::open(dir.path());
+    old.left().await;
+    let mut new = Kit::with(quick(dir.path()), old.journal.share_lock().await);
+    assert!(new.left().await.done.is_empty());
+    old.write(whole("a", Outcome::Succeeded)).await;
+    old.close().await;
+    let left = new.left().await;
+    assert_eq!((left.runs.len(), left.done.iter().map(|done| &*done.hook).collect::<Vec<_>>()), (0, vec!["a"]));
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_keeps_nobody_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Kit::open(dir.path());
+    first.left().await;
+    first.write(["a", "b", "c"].map(begin)).await;
+    first.die().await;
+    let db = rusqlite::Connection::open(dir.path().join("journal.db")).unwrap();
+    db.execute_batch("UPDATE events SET event = '{}' WHERE run = 'a'; DELETE FROM events WHERE run = 'b'").unwrap();
+    drop(db);
+    let mut next = Kit::open(dir.path());
+    let left = next.left().await;
+    assert_eq!(left.runs.iter().map(|left| &*left.run.id).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(next.journal.health().degraded, None);
+    let ended: Vec<_> = next.runs(Filter::default()).await.into_iter().map(|run| (run.outcome, run.reason)).collect();
+    let unreadable = (Some(Outcome::Abandoned), Some("its record cannot be read".to_owned()));
+    assert_eq!(ended, [(None, None), unreadable.clone(), unreadable]);
+}
