@@ -63,3 +63,33 @@ async fn of_a_call_that_the_runtime_refused_nothing_is_promised() {
     node.outcome("announce").await;
     assert_eq!(server.delivered().len(), 1);
 }
+
+/// A node that is brought up to date: both are replaced, and crihook is back first.
+#[tokio::test]
+async fn a_container_that_started_has_its_post_start_though_crihook_and_the_runtime_both_died() {
+    let place = Place::new();
+    let server = place.answering("hook", Reply::Ok);
+    let hooks = [
+        webhook("announce", "PostStart", &server, &plain()),
+        webhook("warm", "PostStart", &server, &json!({"mode": "Blocking"})),
+    ];
+    place.write("a.yaml", &policy("announce-web", &hooks));
+    let mut node = silent(&place, "StartContainer").await;
+    let made = node.created("web", &[]).await;
+    let (start, id) = (node.cri.clone(), made.id.clone());
+    let call = tokio::spawn(async move { start.start(&id).await });
+    node.wait_heard("StartContainer", 1).await;
+    node.crihook.kill();
+    call.await.expect("no panic").expect_err("the call died with crihook");
+    node.lose_runtime().await;
+    node.restart().await;
+    node.wait_metric("crihook_upstream_up", &[], 0.0).await;
+    assert!(server.delivered().is_empty(), "nobody can know yet");
+
+    node.find_runtime();
+    for hook in ["announce", "warm"] {
+        assert_eq!(node.outcome(hook).await["outcome"], "succeeded", "{hook}");
+    }
+    let told = server.delivered();
+    assert!(told.len() == 2 && told.iter().all(|told| told.container()["id"] == *made.id), "{told:?}");
+}

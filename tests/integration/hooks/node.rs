@@ -35,7 +35,7 @@ pub struct Node {
     pub crihook: Crihook,
     flags: process::Flags,
     dir: PathBuf,
-    _serving: JoinSet<()>,
+    serving: JoinSet<()>,
 }
 
 impl Place {
@@ -100,17 +100,14 @@ impl Place {
 
     /// Starts the node, with another runtime and other flags.
     pub async fn start_on(&self, options: &Options, change: impl FnOnce(&mut process::Flags)) -> Node {
-        let listener = UnixListener::bind(self.path("runtime.sock")).expect("a socket");
         let runtime = Runtime::new(&options.clone().record());
-        let mut serving = JoinSet::new();
-        let served = serve(runtime.clone(), listener, std::future::pending());
-        serving.spawn(async move { served.await.expect("the runtime serves") });
+        let serving = served(&runtime, self.dir.path());
         let mut flags = process::serve(self.dir.path());
         change(&mut flags);
         let crihook = Crihook::serving_as(flags.command()).await;
         let cri = Cri::at(&self.path("front.sock"));
         cri.pull().await;
-        Node { runtime, cri, crihook, flags, dir: self.dir.path().to_owned(), _serving: serving }
+        Node { runtime, cri, crihook, flags, dir: self.dir.path().to_owned(), serving }
     }
 }
 
@@ -120,6 +117,16 @@ impl Node {
         self.crihook.kill();
         self.crihook = Crihook::serving_as(self.flags.command()).await;
         self.cri = Cri::at(&self.front());
+    }
+
+    /// Ends the runtime's server with all its connections; what the runtime knows, it knows still.
+    pub async fn lose_runtime(&mut self) {
+        self.serving.shutdown().await;
+    }
+
+    /// Has it serve again.
+    pub fn find_runtime(&mut self) {
+        self.serving = served(&self.runtime, &self.dir);
     }
 
     /// Where clients connect.
@@ -226,6 +233,16 @@ impl Node {
     pub async fn readiness(&self) -> (u16, String) {
         get(&self.crihook.metrics_addr().await, "/readyz").await
     }
+}
+
+/// Serves a runtime there until the set is dropped.
+fn served(runtime: &Runtime, dir: &Path) -> JoinSet<()> {
+    let socket = dir.join("runtime.sock");
+    let _dead = std::fs::remove_file(&socket);
+    let served = serve(runtime.clone(), UnixListener::bind(socket).expect("a socket"), std::future::pending());
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { served.await.expect("the runtime serves") });
+    serving
 }
 
 /// GETs a path of the admin socket; the body of an answer with 200.
