@@ -92,7 +92,7 @@ pub(super) struct Api {
 
 impl Api {
     /// Must be called within the runtime that serves it.
-    pub fn new(hooks: &Hooks, sources: Sources) -> Self {
+    pub fn new(hooks: &Hooks, sources: Arc<Sources>) -> Self {
         let (observer, mut seen) = mpsc::channel(BEHIND);
         hooks.engine.observe(observer);
         let ended = broadcast::Sender::new(BEHIND);
@@ -108,7 +108,7 @@ impl Api {
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             drain: sources.drain.clone(),
-            sources: Arc::new(sources),
+            sources,
             ended,
         }
     }

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod hooks;
+mod page;
 
 use std::io;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use crate::runtime::Runtime;
 use api::Api;
 use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
+use page::Page;
 
 /// How often the runtime is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -220,7 +222,7 @@ impl App {
     fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
         let metrics_served = Arc::new(AtomicBool::new(self.metrics.is_some()));
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
-        let sources = Sources {
+        let sources = Arc::new(Sources {
             config: self.config.clone(),
             started: self.started,
             drain: self.drain.clone(),
@@ -233,7 +235,8 @@ impl App {
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             journal: Arc::clone(&hooks.journal),
-        };
+        });
+        let page = Page::start(Arc::clone(&sources), self.registry.clone()).serve();
         let api = Api::new(&hooks, sources);
         let alive: Report = {
             let heartbeat = heartbeat.clone();
@@ -272,7 +275,7 @@ impl App {
                 })
             })
         };
-        let admin = Admin { registry: self.registry.clone(), alive, ready, api: None };
+        let admin = Admin { page, registry: self.registry.clone(), alive, ready, api: None };
         match self.metrics.take().map(TcpListener::from_std) {
             Some(Ok(listener)) => {
                 if let Ok(addr) = listener.local_addr() {

@@ -104,12 +104,12 @@ impl Value {
 
 fn value(metric: &Metric, kind: MetricType) -> Option<Value> {
     match kind {
-        MetricType::COUNTER => Some(Value::Counter(metric.get_counter().value())),
-        MetricType::GAUGE => Some(Value::Gauge(metric.get_gauge().value())),
+        MetricType::COUNTER => Some(Value::Counter(metric.get_counter().get_value())),
+        MetricType::GAUGE => Some(Value::Gauge(metric.get_gauge().get_value())),
         MetricType::HISTOGRAM => {
             let held = metric.get_histogram();
             let buckets = held.get_bucket().iter().map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
-            let (count, sum) = (held.sample_count(), held.sample_sum());
+            let (count, sum) = (held.get_sample_count(), held.get_sample_sum());
             Some(Value::Histogram(Histogram { buckets: buckets.collect(), count, sum }))
         }
         _ => None,

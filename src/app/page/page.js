@@ -1,0 +1,41 @@
+'use strict';
+// Fetches the page again and changes what has changed. What has not stays as it is: the place, the selection, the focus.
+const EVERY = 3000, LIMIT = 10000;
+const stale = document.getElementById('stale');
+let seen = new Date(), busy = false;
+
+function follow(now, next) {
+  if (now.isEqualNode(next)) return;
+  if (now.nodeName !== next.nodeName || now.childNodes.length !== next.childNodes.length) return now.replaceWith(next);
+  if (now.nodeType !== Node.ELEMENT_NODE) return void (now.data = next.data);
+  for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
+  for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
+  const into = [...next.childNodes];
+  [...now.childNodes].forEach((child, n) => follow(child, into[n]));
+}
+
+async function refresh() {
+  if (document.hidden || busy) return;
+  busy = true;
+  try {
+    const answer = await fetch(location.href, { cache: 'no-store', signal: AbortSignal.timeout(LIMIT) });
+    if (!answer.ok) throw new Error(answer.statusText);
+    const next = new DOMParser().parseFromString(await answer.text(), 'text/html');
+    // Another crihook may have another style.
+    if (next.documentElement.dataset.version !== document.documentElement.dataset.version) return location.reload();
+    follow(document.querySelector('main'), next.querySelector('main'));
+    follow(document.getElementById('icon'), next.getElementById('icon'));
+    document.title = next.title;
+    seen = new Date();
+    stale.hidden = true;
+  } catch {
+    stale.querySelector('time').textContent = seen.toLocaleTimeString();
+    document.title = document.title.replace(/^(\? )?/, '? ');
+    stale.hidden = false;
+  } finally {
+    busy = false;
+  }
+}
+
+setInterval(refresh, EVERY);
+document.addEventListener('visibilitychange', refresh);

@@ -1,0 +1,199 @@
+//! What the page shows: the template's own words, so that nothing comes to the network which is not named here.
+//!
+//! Of [`Status`] that leaves out why breakers are open, since it may quote what a hook's server has answered. What is wrong with policies is told
+//! by its place and its message, with secrets masked, and without the line that it stands in.
+
+use std::time::{Duration, SystemTime};
+
+use askama::Template;
+
+use super::super::api::status::{Degradation, Status};
+use super::calls::Calls;
+use super::hooks::{self, Hook};
+use super::snapshot::Snapshot;
+use super::times::{self, Times};
+use super::words::{age, count, size};
+
+/// Mistakes in policies that are told; `crihook check` tells all.
+const MISTAKES: usize = 20;
+
+/// The page. Its fields are what the template names.
+#[derive(Template)]
+#[template(path = "page.html", config = "src/app/page/askama.toml")]
+pub struct View<'a> {
+    pub style: &'a str,
+    pub script: &'a str,
+    pub node: &'a str,
+    /// Which times are told.
+    pub period: Period,
+    /// How long these are.
+    pub length: String,
+    pub status: &'a Status,
+    pub facts: Vec<Fact>,
+    pub wrong: Vec<&'a Degradation>,
+    pub breakers: Vec<Breaker>,
+    pub mistakes: Vec<&'a str>,
+    /// How many are not told.
+    pub more_mistakes: usize,
+    pub calls: Calls,
+    pub hooks: Vec<Hook>,
+    pub times: Vec<Times>,
+    /// When this was so, in UTC.
+    pub now: String,
+}
+
+/// A part of crihook, and how it is.
+#[derive(Debug)]
+pub struct Fact {
+    pub name: &'static str,
+    pub value: String,
+    pub more: String,
+    pub well: bool,
+}
+
+/// A hook whose server is left alone.
+#[derive(Debug)]
+pub struct Breaker {
+    pub hook: String,
+    pub open: String,
+}
+
+/// Which calls and runs are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Period {
+    /// The last minutes.
+    Recent,
+    /// All since crihook has started.
+    Start,
+}
+
+impl Period {
+    /// By the page's query; what it does not know is the usual.
+    pub fn asked(query: &str) -> Self {
+        let since = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "since");
+        if since.is_some_and(|(_, value)| value == "start") { Self::Start } else { Self::Recent }
+    }
+}
+
+/// What the page is made of.
+pub struct Material<'a> {
+    pub node: &'a str,
+    pub style: &'a str,
+    pub script: &'a str,
+    pub status: &'a Status,
+    pub period: Period,
+    /// Metrics of that time.
+    pub came: &'a Snapshot,
+    pub length: Duration,
+}
+
+impl<'a> View<'a> {
+    /// Puts it into words, as of `now`.
+    pub fn of(material: &Material<'a>, now: SystemTime) -> Self {
+        let &Material { node, style, script, status, period, came, length } = material;
+        let since = |time| now.duration_since(time).unwrap_or_default();
+        // Open breakers are told without the reason.
+        let wrong = status.degradations.iter().filter(|found| found.what != "breaker");
+        let breaker = |breaker: &super::super::api::status::Breaker| Breaker {
+            hook: format!("{}/{}", breaker.policy, breaker.hook),
+            open: age(since(breaker.open_since)),
+        };
+        let mistakes = status.policies.errors.iter().map(|error| error.lines().next().unwrap_or_default());
+        Self {
+            style,
+            script,
+            node,
+            period,
+            length: age(length),
+            status,
+            facts: facts(status, since),
+            wrong: wrong.collect(),
+            breakers: status.breakers.iter().map(breaker).collect(),
+            mistakes: mistakes.take(MISTAKES).collect(),
+            more_mistakes: status.policies.errors.len().saturating_sub(MISTAKES),
+            calls: Calls::within(length, came),
+            hooks: hooks::hooks(came),
+            times: times::times(came),
+            now: humantime::format_rfc3339_seconds(now).to_string().replace('T', " ").replace('Z', " UTC"),
+        }
+    }
+
+    /// How many things are not as they should be.
+    pub fn troubles(&self) -> usize {
+        self.wrong.len() + self.breakers.len()
+    }
+
+    /// In a few words.
+    pub fn state(&self) -> String {
+        match self.troubles() {
+            0 => "All is well".to_owned(),
+            1 => "1 thing is not as it should be".to_owned(),
+            many => format!("{many} things are not as they should be"),
+        }
+    }
+}
+
+fn facts(status: &Status, since: impl Fn(SystemTime) -> Duration) -> Vec<Fact> {
+    let Status { runtime, policies, journal, queue, connections, .. } = status;
+    let hooks = match &status.paused {
+        None => "on".to_owned(),
+        Some(paused) => format!("paused for {}", age(since(paused.since))),
+    };
+    let from = if policies.from_last_good { "the last good ones".to_owned() } else { policies.directory.display().to_string() };
+    let hash = if policies.hash.is_empty() { String::new() } else { format!("{}, read {} ago, ", policies.hash, age(since(policies.loaded_at))) };
+    let unwritten = if journal.unwritten == 0 { String::new() } else { format!(", {} entries not written yet", count(journal.unwritten)) };
+    vec![
+        Fact {
+            name: "Runtime",
+            value: match (&runtime.name, &runtime.version) {
+                (Some(name), Some(version)) => format!("{name} {version}"),
+                _ => "does not answer".to_owned(),
+            },
+            more: match &runtime.image_endpoint {
+                None => runtime.endpoint.clone(),
+                Some(images) => format!("{}, images {images}", runtime.endpoint),
+            },
+            well: runtime.answers,
+        },
+        Fact {
+            name: "crihook",
+            value: if status.draining { "ending" } else { "serving" }.to_owned(),
+            more: format!("{}, up for {}, at {}", status.version, age(Duration::from_secs(status.uptime)), status.listen),
+            well: !status.draining,
+        },
+        Fact {
+            name: "Connections",
+            value: format!("{} of clients", connections.downstream),
+            more: format!("{} to the runtime", connections.upstream),
+            well: true,
+        },
+        Fact {
+            name: "Hooks",
+            value: hooks,
+            more: format!("{} waiting, {} in flight", count(queue.waiting), count(queue.in_flight)),
+            well: status.paused.is_none(),
+        },
+        Fact {
+            name: "Policies",
+            value: format!("{} with {}", policies.policies, counted(policies.hooks as u64, "hook", "hooks")),
+            more: format!("{hash}{from}"),
+            well: policies.errors.is_empty() && !policies.from_last_good,
+        },
+        Fact {
+            name: "Journal",
+            value: match &journal.degraded {
+                None => counted(journal.runs, "run", "runs"),
+                Some(degraded) => format!("not safe for {}", age(since(degraded.since))),
+            },
+            more: match journal.path.as_os_str().is_empty() {
+                true => "in memory".to_owned(),
+                false => format!("{}{unwritten}, {}", size(journal.bytes), journal.path.display()),
+            },
+            well: journal.degraded.is_none(),
+        },
+    ]
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
