@@ -17,6 +17,8 @@ const PARTS: [(&str, &str); 4] = [
 const WHOLE: &str = "crihook_cri_request_duration_seconds";
 const ENDED: &str = "crihook_cri_requests_total";
 const RUNNING: &str = "crihook_cri_requests_in_flight";
+/// So many methods are shown at once.
+const SHOWN: usize = 10;
 
 /// All calls of a time.
 #[derive(Debug)]
@@ -27,8 +29,12 @@ pub struct Calls {
     pub took: String,
     /// The same, divided; nothing if it is nothing.
     pub split: Split,
-    /// The method that took most of the time first.
+    /// The methods that took most of the time, those with most of it first.
     pub methods: Vec<Method>,
+    /// The other ones.
+    pub others: Vec<Method>,
+    /// What the timed calls of these took together.
+    pub others_took: String,
 }
 
 /// The calls of a method.
@@ -111,7 +117,9 @@ impl Calls {
         let seen = sums.into_iter().filter(|(_, sums)| sums.ended > 0 || sums.running > 0);
         let mut methods: Vec<Method> = seen.map(|(name, sums)| method(name, sums, time)).collect();
         methods.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
-        Self { ended: count(ended), took: took(whole), split: Split::of(parts), methods }
+        let others = methods.split_off(SHOWN.min(methods.len()));
+        let others_took = took(others.iter().map(|method| method.seconds).sum());
+        Self { ended: count(ended), took: took(whole), split: Split::of(parts), methods, others, others_took }
     }
 }
 

@@ -8,7 +8,8 @@ function follow(now, next) {
   if (now.isEqualNode(next)) return;
   if (now.nodeName !== next.nodeName || now.childNodes.length !== next.childNodes.length) return now.replaceWith(next);
   if (now.nodeType !== Node.ELEMENT_NODE) return void (now.data = next.data);
-  for (const { name } of [...now.attributes]) if (!next.hasAttribute(name)) now.removeAttribute(name);
+  // What the reader has unfolded stays so.
+  for (const { name } of [...now.attributes]) if (name !== 'open' && !next.hasAttribute(name)) now.removeAttribute(name);
   for (const { name, value } of next.attributes) if (now.getAttribute(name) !== value) now.setAttribute(name, value);
   const into = [...next.childNodes];
   [...now.childNodes].forEach((child, n) => follow(child, into[n]));

@@ -7,7 +7,7 @@ use super::histogram::Quantile;
 /// A value that is not there.
 pub const NOTHING: &str = "–";
 
-/// How long something took: `82 µs`, `1.24 ms`, `3.50 s`, `2 min 10 s`. Three digits, which is more than histograms know.
+/// How long something took: `82 µs`, `1.24 ms`, `3.50 s`, `2m10s`. Three digits, which is more than histograms know.
 pub fn took(seconds: f64) -> String {
     let (value, unit) = match seconds {
         ..0.000_999_5 => (seconds * 1e6, "µs"),
@@ -33,19 +33,18 @@ pub fn quantile(quantile: Option<Quantile>) -> String {
     }
 }
 
-/// How long something has been so, in its two largest units: `45 s`, `12 min 3 s`, `2 d 4 h`.
+/// How long something has been so, in its two largest units: `45s`, `12m3s`, `2d4h`.
 pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
-    let (large, small) = match seconds {
-        ..60 => return format!("{seconds} s"),
-        ..3600 => ((60, "min"), (1, "s")),
-        ..86_400 => ((3600, "h"), (60, "min")),
-        _ => ((86_400, "d"), (3600, "h")),
+    let ((large, name), (small, smaller)) = match seconds {
+        ..60 => return format!("{seconds}s"),
+        ..3600 => ((60, 'm'), (1, 's')),
+        ..86_400 => ((3600, 'h'), (60, 'm')),
+        _ => ((86_400, 'd'), (3600, 'h')),
     };
-    let (whole, rest) = (seconds / large.0, seconds % large.0 / small.0);
-    match rest {
-        0 => format!("{whole} {}", large.1),
-        _ => format!("{whole} {} {rest} {}", large.1, small.1),
+    match seconds % large / small {
+        0 => format!("{}{name}", seconds / large),
+        rest => format!("{}{name}{rest}{smaller}", seconds / large),
     }
 }
 
@@ -95,15 +94,15 @@ mod tests {
     #[test]
     fn numbers_are_told_in_a_few_characters_that_suit_them() {
         let times = [0.0, 0.000_082, 0.001_236, 0.025, 0.9999, 3.5, 42.0, 130.0, 90_000.0].map(took);
-        assert_eq!(times, ["0 µs", "82.0 µs", "1.24 ms", "25.0 ms", "1.00 s", "3.50 s", "42.0 s", "2 min 10 s", "1 d 1 h"]);
+        assert_eq!(times, ["0 µs", "82.0 µs", "1.24 ms", "25.0 ms", "1.00 s", "3.50 s", "42.0 s", "2m10s", "1d1h"]);
         let ages = [0, 59, 60, 3599, 3600, 187_200].map(|seconds| age(Duration::from_secs(seconds)));
-        assert_eq!(ages, ["0 s", "59 s", "1 min", "59 min 59 s", "1 h", "2 d 4 h"]);
+        assert_eq!(ages, ["0s", "59s", "1m", "59m59s", "1h", "2d4h"]);
         assert_eq!([0.0, 0.000_9, 0.023, 0.874, 1.0].map(percent), ["0 %", "<0.1 %", "2.3 %", "87 %", "100 %"]);
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!([0, 1023, 1536, 3_250_586].map(size), ["0 B", "1023 B", "1.5 KiB", "3.1 MiB"]);
         let rates = [(0, 60), (300, 60), (2, 60), (2, 3600)].map(|(n, time)| rate(n, Duration::from_secs(time)));
         assert_eq!(rates, ["–", "5.0/s", "2/min", "2.0/h"]);
         let quantiles = [None, Some(Quantile::About(0.5)), Some(Quantile::Above(600.0))].map(quantile);
-        assert_eq!(quantiles, ["–", "500 ms", "> 10 min"]);
+        assert_eq!(quantiles, ["–", "500 ms", "> 10m"]);
     }
 }
