@@ -5,6 +5,7 @@
 //! here takes a time to be long enough: what must have happened is waited for, and what must not happen is looked for after something
 //! that comes later.
 
+mod browser;
 mod cri;
 mod node;
 mod server;
@@ -18,6 +19,7 @@ mod identity;
 mod isolation;
 mod measures;
 mod order;
+mod page;
 mod pod_handlers;
 mod post_start;
 mod pre_stop;
