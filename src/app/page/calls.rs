@@ -119,7 +119,7 @@ impl Calls {
         methods.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         let others = methods.split_off(SHOWN.min(methods.len()));
         let others_took = took(others.iter().map(|method| method.seconds).sum());
-        Self { ended: count(ended), took: took(whole), split: Split::of(parts), methods, others, others_took }
+        Self { ended: words::counted(ended, "call", "calls"), took: took(whole), split: Split::of(parts), methods, others, others_took }
     }
 }
 
@@ -200,7 +200,7 @@ mod tests {
         let _running = recorder.begin(cri::Method::from_path("/runtime.v1.ImageService/PullImage"), Instant::now());
         let calls = Calls::within(Duration::from_mins(1), &Snapshot::of(&registry));
 
-        assert_eq!((calls.ended.as_str(), calls.took.as_str()), ("3", "1.01 s"));
+        assert_eq!((calls.ended.as_str(), calls.took.as_str()), ("3 calls", "1.01 s"));
         assert_eq!(calls.split.words(), "runtime 60 %, hooks 39 %, crihook 0.4 %, client 0 %");
         let names: Vec<_> = calls.methods.iter().map(|method| method.name.as_str()).collect();
         assert_eq!(names, ["StopContainer", "ListContainers", "PullImage"]);

@@ -1,5 +1,6 @@
 'use strict';
-// Fetches the page again and changes what has changed. What has not stays as it is: the place, the selection, the focus.
+// Fetches the page again and changes what has changed. What has not stays as it is: the place, the selection, the focus. Parts that come and go
+// have an element around them, so that nothing else has to be replaced with them.
 const EVERY = 3000, LIMIT = 10000;
 const stale = document.getElementById('stale');
 let seen = new Date(), busy = false;

@@ -12,7 +12,7 @@ use super::calls::Calls;
 use super::hooks::{self, Hook};
 use super::snapshot::Snapshot;
 use super::times::{self, Times};
-use super::words::{age, count, size};
+use super::words::{age, count, counted, size};
 
 /// Mistakes in policies that are told; `crihook check` tells all.
 const MISTAKES: usize = 20;
@@ -133,6 +133,11 @@ impl<'a> View<'a> {
     }
 }
 
+/// A text in pieces: whether it stood between backticks, and what stood there.
+fn pieces(text: &str) -> impl Iterator<Item = (bool, &str)> {
+    text.split('`').enumerate().map(|(n, piece)| (n % 2 == 1, piece))
+}
+
 fn facts(status: &Status, since: impl Fn(SystemTime) -> Duration) -> Vec<Fact> {
     let Status { runtime, policies, journal, queue, connections, .. } = status;
     let hooks = match &status.paused {
@@ -163,7 +168,7 @@ fn facts(status: &Status, since: impl Fn(SystemTime) -> Duration) -> Vec<Fact> {
         },
         Fact {
             name: "Connections",
-            value: format!("{} of clients", connections.downstream),
+            value: counted(connections.downstream.unsigned_abs(), "client", "clients"),
             more: format!("{} to the runtime", connections.upstream),
             well: true,
         },
@@ -192,8 +197,4 @@ fn facts(status: &Status, since: impl Fn(SystemTime) -> Duration) -> Vec<Fact> {
             well: journal.degraded.is_none(),
         },
     ]
-}
-
-fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
 }

@@ -77,6 +77,11 @@ pub fn count(number: u64) -> String {
     groups.join(",")
 }
 
+/// So many of something.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// A size: `3.1 MiB`.
 #[expect(clippy::cast_precision_loss, reason = "two digits are shown")]
 pub fn size(bytes: u64) -> String {

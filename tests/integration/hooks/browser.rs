@@ -32,15 +32,17 @@ const FLAGS: [&str; 9] = [
 /// A browser with one page.
 pub struct Browser {
     page: WebDriver,
-    driver: Child,
+    _driver: Driver,
     _profile: TempDir,
 }
 
-impl Browser {
-    /// Opens a page, as wide as a desktop.
-    pub async fn open(url: &str) -> Self {
-        let profile = tempfile::Builder::new().prefix("crihook-browser-").tempdir().expect("a directory");
-        let mut driver = Command::new("chromedriver")
+/// What takes orders for a browser.
+struct Driver(Child);
+
+impl Driver {
+    /// Starts it, and gives its port.
+    fn start(profile: &TempDir) -> (Self, String) {
+        let mut child = Command::new("chromedriver")
             .arg("--port=0")
             .env("HOME", profile.path())
             .stdout(Stdio::piped())
@@ -49,9 +51,33 @@ impl Browser {
             .process_group(0)
             .spawn()
             .expect("this test needs chromedriver (Debian's packages chromium and chromium-driver)");
-        let said = BufReader::new(driver.stdout.take().expect("it is piped")).lines().map_while(Result::ok);
-        let port = said.filter_map(|line| line.split_once("successfully on port ").map(|(_, port)| port.to_owned()));
-        let port = port.map(|port| port.trim_end_matches('.').to_owned()).next().expect("the port of chromedriver");
+        let said = BufReader::new(child.stdout.take().expect("it is piped"));
+        let driver = Self(child);
+        let mut port = said.lines().map_while(Result::ok).filter_map(|line| {
+            let (_, port) = line.split_once("successfully on port ")?;
+            Some(port.trim_end_matches('.').to_owned())
+        });
+        let port = port.next().expect("it says its port");
+        (driver, port)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Browser {
+    /// Opens a page, as wide as a desktop.
+    pub async fn open(url: &str) -> Self {
+        // For the WebDriver client, which wants one though it speaks plain HTTP. Another test may have said so already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let profile = tempfile::Builder::new().prefix("crihook-browser-").tempdir().expect("a directory");
+        let (driver, port) = Driver::start(&profile);
         let mut wanted = DesiredCapabilities::chrome();
         wanted.set_binary("/usr/bin/chromium").expect("a path");
         wanted.set_browser_log_level(LoggingPrefsLogLevel::All).expect("a level");
@@ -60,10 +86,15 @@ impl Browser {
         }
         wanted.add_arg(&format!("--user-data-dir={}", profile.path().display())).expect("a flag");
         let page = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.expect("chromium starts");
-        let browser = Self { page, driver, _profile: profile };
+        let browser = Self { page, _driver: driver, _profile: profile };
         browser.wide(1280).await;
         browser.page.goto(url).await.expect("a page");
         browser
+    }
+
+    /// Closes it.
+    pub async fn close(self) {
+        self.page.clone().quit().await.expect("the browser closes");
     }
 
     /// What a script gives.
@@ -130,10 +161,8 @@ impl Browser {
 }
 
 impl Drop for Browser {
+    /// Of a test that has failed: the client would wait for the browser's farewell, which is killed.
     fn drop(&mut self) {
-        if let Ok(group) = i32::try_from(self.driver.id()) {
-            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-        }
-        let _ = self.driver.wait();
+        let _ = self.page.clone().leak();
     }
 }

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 
 use super::browser::Browser;
+use super::cri::pod_in;
 use super::*;
 use crate::wire::peer::exposition::get;
 
@@ -13,6 +14,21 @@ fn guard(server: &HookServer) -> Value {
     let mut hook = webhook("guard", "PreStartContainer", server, &json!({"timeout": "60s"}));
     hook["webhook"]["headers"] = json!({"authorization": SECRET});
     hook
+}
+
+/// Calls of more methods than the page shows at once. No policy concerns this pod.
+async fn life(node: &Node) {
+    let (cri, pod) = (&node.cri, pod_in("default", "idle"));
+    cri.version().await.expect("a version");
+    cri.network("127.88.0.0/16").await;
+    let made = node.running_as(&pod, &container("main", &[])).await;
+    cri.ip(&made.sandbox).await;
+    cri.status(&made.id).await.expect("a status");
+    cri.update(&made.id, 512).await.expect("updated");
+    cri.stop(&made.id, 2).await.expect("stopped");
+    cri.remove(&made.id).await.expect("removed");
+    cri.stop_pod(&made.sandbox).await.expect("stopped");
+    cri.remove_pod(&made.sandbox).await.expect("removed");
 }
 
 /// A container starts, and `guard` runs.
@@ -26,11 +42,12 @@ async fn the_page_tells_where_the_time_went_and_keeps_up_without_being_loaded_ag
     let server = place.answering("hook", Reply::Status(503, "down for a while"));
     place.write("a.yaml", &policy("watch-web", &[guard(&server)]));
     let node = place.configured("hooks: {nodeName: worker-7}").await;
+    life(&node).await;
     start(&node, "web-0").await;
     let page = Browser::open(&format!("http://{}/", node.crihook.metrics_addr().await)).await;
     page.shows("document.title", json!("worker-7: all is well · crihook")).await;
-    assert!(tells(&page.text(".facts").await, &["crihook-sim", "runtime.sock", "1 with 1 hook", "front.sock"]));
-    assert_eq!(page.ask(&Browser::cell("StartContainer", "calls")).await, "1");
+    assert!(tells(&page.text(".facts").await, &["crihook-sim", "runtime.sock", "1 with 1 hook", "1 client"]));
+    assert_eq!(page.ask(&Browser::cell("StartContainer", "calls")).await, "2");
     assert_eq!(page.ask(&Browser::cell("watch-web/guard", "failed")).await, "1");
     let parts = page.ask("[...document.querySelectorAll('.legend li')].map(part => part.className)").await;
     assert_eq!(parts, json!(["runtime", "hooks", "crihook", "client"]));
@@ -42,13 +59,14 @@ async fn the_page_tells_where_the_time_went_and_keeps_up_without_being_loaded_ag
         start(&node, &format!("web-{n}")).await;
     }
     page.shows(&Browser::cell("watch-web/guard", "failed"), json!("5")).await;
-    page.shows(&Browser::cell("StartContainer", "calls"), json!("5")).await;
+    page.shows(&Browser::cell("StartContainer", "calls"), json!("6")).await;
     page.shows("document.querySelector('.hooks tbody th').innerText", json!("watch-web/guard breaker open")).await;
     page.shows("document.title", json!("worker-7: 1 thing is not as it should be · crihook")).await;
     assert!(tells(&page.text(".wrong").await, &["breaker", "watch-web/guard"]));
     let kept = "[document.marked, document.querySelector('details').open, document.activeElement.innerText]";
     assert_eq!(page.ask(kept).await, json!([true, true, "last 15 min"]));
     assert_eq!(page.complaints().await, [""; 0]);
+    page.close().await;
 }
 
 #[tokio::test]
@@ -58,6 +76,7 @@ async fn the_page_suits_the_dark_the_light_and_a_phone() {
     let long = "a-policy-with-a-name-as-long-as-platform-engineers-like-them-and-then-some";
     place.write("a.yaml", &policy(long, &[guard(&server)]));
     let node = place.start().await;
+    life(&node).await;
     for n in 0..5 {
         start(&node, &format!("web-{n}")).await;
     }
@@ -80,6 +99,7 @@ async fn the_page_suits_the_dark_the_light_and_a_phone() {
     assert_eq!(page.ask("document.documentElement.scrollWidth").await, 360);
     page.picture("phone").await;
     assert_eq!(page.complaints().await, [""; 0]);
+    page.close().await;
 }
 
 /// The texts that stand out from their ground by less than 4.5 to 1 (WCAG 2.2, 1.4.3).
@@ -122,7 +142,14 @@ async fn the_page_says_when_crihook_does_not_answer_and_goes_on_when_it_does() {
     node.restart().await;
     page.shows("document.getElementById('stale').hidden", json!(true)).await;
     assert_eq!(page.ask("document.title.startsWith('? ')").await, false);
+    page.close().await;
 }
+
+const INJECTION: &str = "apiVersion: crihook.dev/v1
+kind: HookPolicy
+metadata: {name: \"<script>document.title='pwned'</script>\"}
+spec: {hooks: []}
+";
 
 #[tokio::test]
 async fn what_others_have_named_is_text_on_the_page_and_secrets_are_not_there() {
@@ -136,7 +163,7 @@ async fn what_others_have_named_is_text_on_the_page_and_secrets_are_not_there() 
         start(&node, &format!("web-{n}")).await;
     }
     node.wait_metric("crihook_hook_breaker_open", &[("policy", "watch-web")], 1.0).await;
-    place.write("b.yaml", &format!("apiVersion: crihook.dev/v1\nkind: HookPolicy\nmetadata: {{name: \"<script>document.title='pwned'</script>\"}}\nspec: {{hooks: []}}\n"));
+    place.write("b.yaml", INJECTION);
     let addr = node.crihook.metrics_addr().await;
     let page = until("a page that tells of the mistake", || async {
         let (code, page) = get(&addr, "/").await;
@@ -148,8 +175,9 @@ async fn what_others_have_named_is_text_on_the_page_and_secrets_are_not_there() 
         assert!(!page.contains(secret), "{secret}: {page}");
     }
     let (_, since_start) = get(&addr, "/?since=start").await;
-    assert!(tells(&since_start, &["calls since the start", "href=\"?since=start\" aria-current"]), "{since_start}");
+    assert!(tells(&since_start, &["since the start, ", "href=\"?since=start\" aria-current"]), "{since_start}");
     let browser = Browser::open(&format!("http://{addr}/")).await;
     assert!(browser.text(".mistakes").await.contains("<script>"), "{}", browser.text("main").await);
     assert_eq!(browser.complaints().await, [""; 0]);
+    browser.close().await;
 }
