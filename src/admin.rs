@@ -222,6 +222,7 @@ pub fn json_lines(lines: Body) -> Response<Body> {
 }
 
 /// A page for people.
+#[must_use]
 pub fn html(page: String) -> Response<Body> {
     respond(StatusCode::OK, "text/html; charset=utf-8", page)
 }

@@ -119,7 +119,14 @@ impl Calls {
         methods.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         let others = methods.split_off(SHOWN.min(methods.len()));
         let others_took = took(others.iter().map(|method| method.seconds).sum());
-        Self { ended: words::counted(ended, "call", "calls"), took: took(whole), split: Split::of(parts), methods, others, others_took }
+        Self {
+            ended: words::counted(ended, "call", "calls"),
+            took: took(whole),
+            split: Split::of(parts),
+            methods,
+            others,
+            others_took,
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! style and script are in the page, and its Content-Security-Policy allows just these two.
 
 mod calls;
+mod facts;
 mod histogram;
 mod hooks;
 mod snapshot;
@@ -18,7 +19,9 @@ use std::time::{Duration, SystemTime};
 use askama::Template;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
 use hyper::{Response, StatusCode};
 use prometheus::Registry;
 use tokio::time::{Instant, interval};
@@ -46,12 +49,10 @@ pub(super) struct Page {
 
 impl Page {
     /// Must be called within the runtime that serves it.
-    ///
-    /// # Errors
-    /// Fails if a header cannot be written, which is a mistake in this crate.
     pub fn start(sources: Arc<Sources>, registry: Registry) -> Arc<Self> {
         let started = sources.started.1;
-        let page = Arc::new(Self { sources, registry, recent: Mutex::new(Recent::new(WINDOW, started)), headers: headers() });
+        let page =
+            Arc::new(Self { sources, registry, recent: Mutex::new(Recent::new(WINDOW, started)), headers: headers() });
         let noted = Arc::downgrade(&page);
         tokio::spawn(async move {
             let mut ticks = interval(NOTE_EVERY);

@@ -71,7 +71,13 @@ mod tests {
         native.with_label_values(&["PreStopContainer", "succeeded"]).observe(1.5);
         let [shown] = &times(&Snapshot::of(&registry))[..] else { panic!("one family") };
         let [row] = &shown.rows[..] else { panic!("one row") };
-        assert_eq!((&shown.labels, &row.labels), (&vec!["point".to_owned(), "result".to_owned()], &vec!["PreStopContainer".to_owned(), "succeeded".to_owned()]));
+        assert_eq!(
+            (&shown.labels, &row.labels),
+            (
+                &vec!["point".to_owned(), "result".to_owned()],
+                &vec!["PreStopContainer".to_owned(), "succeeded".to_owned()]
+            )
+        );
         assert_eq!((row.count.as_str(), row.p50.as_str(), row.took.as_str()), ("1", "1.50 s", "1.50 s"));
     }
 }

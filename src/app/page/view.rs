@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use askama::Template;
 
-use super::super::api::status::{Degradation, Status};
+use super::super::api::status::{Breaker, Degradation, Status};
 use super::calls::Calls;
+use super::facts::{Fact, facts};
 use super::hooks::{self, Hook};
 use super::snapshot::Snapshot;
 use super::times::{self, Times};
-use super::words::{age, count, counted, size};
+use super::words::age;
 
 /// Mistakes in policies that are told; `crihook check` tells all.
 const MISTAKES: usize = 20;
@@ -31,7 +32,7 @@ pub struct View<'a> {
     pub status: &'a Status,
     pub facts: Vec<Fact>,
     pub wrong: Vec<&'a Degradation>,
-    pub breakers: Vec<Breaker>,
+    pub breakers: Vec<OpenBreaker>,
     pub mistakes: Vec<&'a str>,
     /// How many are not told.
     pub more_mistakes: usize,
@@ -42,19 +43,11 @@ pub struct View<'a> {
     pub now: String,
 }
 
-/// A part of crihook, and how it is.
-#[derive(Debug)]
-pub struct Fact {
-    pub name: &'static str,
-    pub value: String,
-    pub more: String,
-    pub well: bool,
-}
-
 /// A hook whose server is left alone.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct OpenBreaker {
     pub hook: String,
+    /// For how long.
     pub open: String,
 }
 
@@ -91,12 +84,11 @@ impl<'a> View<'a> {
     /// Puts it into words, as of `now`.
     pub fn of(material: &Material<'a>, now: SystemTime) -> Self {
         let &Material { node, style, script, status, period, came, length } = material;
-        let since = |time| now.duration_since(time).unwrap_or_default();
-        // Open breakers are told without the reason.
+        // Open breakers are told below, without the reason.
         let wrong = status.degradations.iter().filter(|found| found.what != "breaker");
-        let breaker = |breaker: &super::super::api::status::Breaker| Breaker {
+        let breaker = |breaker: &Breaker| OpenBreaker {
             hook: format!("{}/{}", breaker.policy, breaker.hook),
-            open: age(since(breaker.open_since)),
+            open: age(now.duration_since(breaker.open_since).unwrap_or_default()),
         };
         let mistakes = status.policies.errors.iter().map(|error| error.lines().next().unwrap_or_default());
         Self {
@@ -106,7 +98,7 @@ impl<'a> View<'a> {
             period,
             length: age(length),
             status,
-            facts: facts(status, since),
+            facts: facts(status, now),
             wrong: wrong.collect(),
             breakers: status.breakers.iter().map(breaker).collect(),
             mistakes: mistakes.take(MISTAKES).collect(),
@@ -136,65 +128,4 @@ impl<'a> View<'a> {
 /// A text in pieces: whether it stood between backticks, and what stood there.
 fn pieces(text: &str) -> impl Iterator<Item = (bool, &str)> {
     text.split('`').enumerate().map(|(n, piece)| (n % 2 == 1, piece))
-}
-
-fn facts(status: &Status, since: impl Fn(SystemTime) -> Duration) -> Vec<Fact> {
-    let Status { runtime, policies, journal, queue, connections, .. } = status;
-    let hooks = match &status.paused {
-        None => "on".to_owned(),
-        Some(paused) => format!("paused for {}", age(since(paused.since))),
-    };
-    let from = if policies.from_last_good { "the last good ones".to_owned() } else { policies.directory.display().to_string() };
-    let hash = if policies.hash.is_empty() { String::new() } else { format!("{}, read {} ago, ", policies.hash, age(since(policies.loaded_at))) };
-    let unwritten = if journal.unwritten == 0 { String::new() } else { format!(", {} entries not written yet", count(journal.unwritten)) };
-    vec![
-        Fact {
-            name: "Runtime",
-            value: match (&runtime.name, &runtime.version) {
-                (Some(name), Some(version)) => format!("{name} {version}"),
-                _ => "does not answer".to_owned(),
-            },
-            more: match &runtime.image_endpoint {
-                None => runtime.endpoint.clone(),
-                Some(images) => format!("{}, images {images}", runtime.endpoint),
-            },
-            well: runtime.answers,
-        },
-        Fact {
-            name: "crihook",
-            value: if status.draining { "ending" } else { "serving" }.to_owned(),
-            more: format!("{}, up for {}, at {}", status.version, age(Duration::from_secs(status.uptime)), status.listen),
-            well: !status.draining,
-        },
-        Fact {
-            name: "Connections",
-            value: counted(connections.downstream.unsigned_abs(), "client", "clients"),
-            more: format!("{} to the runtime", connections.upstream),
-            well: true,
-        },
-        Fact {
-            name: "Hooks",
-            value: hooks,
-            more: format!("{} waiting, {} in flight", count(queue.waiting), count(queue.in_flight)),
-            well: status.paused.is_none(),
-        },
-        Fact {
-            name: "Policies",
-            value: format!("{} with {}", policies.policies, counted(policies.hooks as u64, "hook", "hooks")),
-            more: format!("{hash}{from}"),
-            well: policies.errors.is_empty() && !policies.from_last_good,
-        },
-        Fact {
-            name: "Journal",
-            value: match &journal.degraded {
-                None => counted(journal.runs, "run", "runs"),
-                Some(degraded) => format!("not safe for {}", age(since(degraded.since))),
-            },
-            more: match journal.path.as_os_str().is_empty() {
-                true => "in memory".to_owned(),
-                false => format!("{}{unwritten}, {}", size(journal.bytes), journal.path.display()),
-            },
-            well: journal.degraded.is_none(),
-        },
-    ]
 }

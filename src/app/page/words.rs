@@ -38,8 +38,8 @@ pub fn age(time: Duration) -> String {
     let seconds = time.as_secs();
     let ((large, name), (small, smaller)) = match seconds {
         ..60 => return format!("{seconds}s"),
-        ..3600 => ((60, 'm'), (1, 's')),
-        ..86_400 => ((3600, 'h'), (60, 'm')),
+        60..3600 => ((60, 'm'), (1, 's')),
+        3600..86_400 => ((3600, 'h'), (60, 'm')),
         _ => ((86_400, 'd'), (3600, 'h')),
     };
     match seconds % large / small {

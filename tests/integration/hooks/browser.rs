@@ -1,4 +1,4 @@
-//! A browser: Debian's chromium without a window, driven over WebDriver.
+//! A browser: Debian's chromium without a window, driven over `WebDriver`.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -74,7 +74,7 @@ impl Drop for Driver {
 impl Browser {
     /// Opens a page, as wide as a desktop.
     pub async fn open(url: &str) -> Self {
-        // For the WebDriver client, which wants one though it speaks plain HTTP. Another test may have said so already.
+        // The client wants one though it speaks plain HTTP. Another test may have said so already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let profile = tempfile::Builder::new().prefix("crihook-browser-").tempdir().expect("a directory");
         let (driver, port) = Driver::start(&profile);

@@ -170,7 +170,10 @@ async fn what_others_have_named_is_text_on_the_page_and_secrets_are_not_there() 
         if code == 200 && page.contains("class=\"mistakes\"") { Ok(page) } else { Err(page) }
     })
     .await;
-    assert!(tells(&page, &["&#60;script&#62;document.title=", "b.yaml:3:", "open for", "http-equiv=\"refresh\""]), "{page}");
+    assert!(
+        tells(&page, &["&#60;script&#62;document.title=", "b.yaml:3:", "open for", "http-equiv=\"refresh\""]),
+        "{page}"
+    );
     for secret in [SECRET, "hunter3-in-a-url", "what-a-hook-printed", "<script>document"] {
         assert!(!page.contains(secret), "{secret}: {page}");
     }
