@@ -74,6 +74,15 @@ impl Drop for Driver {
 impl Browser {
     /// Opens a page, as wide as a desktop.
     pub async fn open(url: &str) -> Self {
+        Self::start(url, true).await
+    }
+
+    /// The same for a reader who lets no page run scripts; the test's own run all the same.
+    pub async fn open_without_script(url: &str) -> Self {
+        Self::start(url, false).await
+    }
+
+    async fn start(url: &str, scripts: bool) -> Self {
         // The client wants one though it speaks plain HTTP. Another test may have said so already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let profile = tempfile::Builder::new().prefix("crihook-browser-").tempdir().expect("a directory");
@@ -88,6 +97,7 @@ impl Browser {
         let page = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await.expect("chromium starts");
         let browser = Self { page, _driver: driver, _profile: profile };
         browser.wide(1280).await;
+        browser.command("Emulation.setScriptExecutionDisabled", json!({"value": !scripts})).await;
         browser.page.goto(url).await.expect("a page");
         browser
     }

@@ -182,5 +182,24 @@ async fn what_others_have_named_is_text_on_the_page_and_secrets_are_not_there() 
     let browser = Browser::open(&format!("http://{addr}/")).await;
     assert!(browser.text(".mistakes").await.contains("<script>"), "{}", browser.text("main").await);
     assert_eq!(browser.complaints().await, [""; 0]);
+    // Even if something came in, the browser would not run it.
+    browser
+        .ask("document.body.append(Object.assign(document.createElement('script'), {text: 'document.run = 1'}))")
+        .await;
+    assert_eq!(browser.ask("document.run ?? 'refused'").await, "refused");
+    let headers =
+        "fetch('/').then(({headers}) => ['cache-control', 'x-content-type-options'].map(name => headers.get(name)))";
+    assert_eq!(browser.ask(headers).await, json!(["no-store", "nosniff"]));
     browser.close().await;
+}
+
+#[tokio::test]
+async fn without_script_the_page_loads_itself_again() {
+    let place = Place::new();
+    let node = place.start().await;
+    let page = Browser::open_without_script(&format!("http://{}/", node.crihook.metrics_addr().await)).await;
+    assert!(page.text(".facts").await.contains("crihook-sim"));
+    start(&node, "web-0").await;
+    page.shows(&Browser::cell("StartContainer", "calls"), json!("1")).await;
+    page.close().await;
 }
