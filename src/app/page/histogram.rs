@@ -35,7 +35,7 @@ impl Histogram {
         }
     }
 
-    /// The value that a part `q` (0 to 1) of the observations does not exceed, as if those of a bucket were spread evenly between its bounds;
+    /// The value that a part `q` (above 0, up to 1) of the observations does not exceed, as if those of a bucket were spread evenly between its bounds;
     /// `None` without observations.
     #[expect(clippy::cast_precision_loss, reason = "counts beyond 2^52 are not reached")]
     pub fn quantile(&self, q: f64) -> Option<Quantile> {
@@ -45,7 +45,7 @@ impl Histogram {
         let rank = q * self.count as f64;
         let (mut lower, mut below) = (0.0, 0);
         for &(upper, up_to) in &self.buckets {
-            if up_to as f64 >= rank && up_to > below {
+            if up_to as f64 >= rank {
                 let part = (rank - below as f64) / (up_to - below) as f64;
                 return Some(Quantile::About(lower + (upper - lower) * part));
             }

@@ -98,8 +98,11 @@ mod tests {
 
     #[test]
     fn numbers_are_told_in_a_few_characters_that_suit_them() {
-        let times = [0.0, 0.000_082, 0.001_236, 0.025, 0.9999, 3.5, 42.0, 130.0, 90_000.0].map(took);
-        assert_eq!(times, ["0 µs", "82.0 µs", "1.24 ms", "25.0 ms", "1.00 s", "3.50 s", "42.0 s", "2m10s", "1d1h"]);
+        let times = [0.0, 0.000_082, 0.000_6, 0.001_236, 0.025, 0.9999, 3.5, 42.0, 130.0, 90_000.0].map(took);
+        assert_eq!(
+            times,
+            ["0 µs", "82.0 µs", "600 µs", "1.24 ms", "25.0 ms", "1.00 s", "3.50 s", "42.0 s", "2m10s", "1d1h"]
+        );
         let ages = [0, 59, 60, 3599, 3600, 187_200].map(|seconds| age(Duration::from_secs(seconds)));
         assert_eq!(ages, ["0s", "59s", "1m", "59m59s", "1h", "2d4h"]);
         assert_eq!([0.0, 0.000_9, 0.023, 0.874, 1.0].map(percent), ["0 %", "<0.1 %", "2.3 %", "87 %", "100 %"]);
