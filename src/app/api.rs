@@ -98,7 +98,7 @@ pub(super) struct Api {
 
 impl Api {
     /// Must be called within the runtime that serves it.
-    pub fn new(hooks: &Hooks, sources: Sources, upgrades: Upgrades) -> Self {
+    pub fn new(hooks: &Hooks, sources: Arc<Sources>, upgrades: Upgrades) -> Self {
         let (observer, mut seen) = mpsc::channel(BEHIND);
         hooks.engine.observe(observer);
         let ended = broadcast::Sender::new(BEHIND);
@@ -114,7 +114,7 @@ impl Api {
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             drain: sources.drain.clone(),
-            sources: Arc::new(sources),
+            sources,
             upgrades,
             ended,
         }

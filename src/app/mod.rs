@@ -5,6 +5,7 @@
 
 pub mod api;
 mod hooks;
+mod page;
 mod sockets;
 mod systemd;
 pub mod upgrade;
@@ -35,6 +36,7 @@ use crate::runtime::Runtime;
 use api::Api;
 use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
+use page::Page;
 use sockets::Sockets;
 use systemd::{notify, watchdog};
 use upgrade::{Inherited, Predecessor, Program, Requests, Upgrades};
@@ -251,7 +253,7 @@ impl App {
 
     fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
-        let sources = Sources {
+        let sources = Arc::new(Sources {
             config: self.config.clone(),
             started: self.started,
             drain: self.drain.clone(),
@@ -264,7 +266,8 @@ impl App {
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             journal: Arc::clone(&hooks.journal) as _,
-        };
+        });
+        let page = Page::start(Arc::clone(&sources), self.registry.clone()).serve();
         let api = Api::new(&hooks, sources, self.upgrades());
         let alive: Report = {
             let heartbeat = heartbeat.clone();
@@ -304,7 +307,7 @@ impl App {
                 })
             })
         };
-        let admin = Admin { registry: self.registry.clone(), alive, ready, api: None };
+        let admin = Admin { page, registry: self.registry.clone(), alive, ready, api: None };
         let metrics = Arc::clone(&self.sockets.metrics);
         tokio::spawn(sockets::serve_metrics(admin.clone(), metrics, self.config.metrics_addr, self.drain.clone()));
         if let Some(socket) = self.sockets.admin.as_ref().and_then(|admin| admin.handle().ok()) {

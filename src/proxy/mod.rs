@@ -30,6 +30,6 @@ mod wake;
 pub use connection::Shared;
 pub use heartbeat::{Beats, Heartbeat};
 pub use intercept::{Answer, Asked, Call, Decision, Interceptor, Judged, Nobody, Verdict, Witness};
-pub use latency::{Finished, LatencyMetrics, Recorder, Shares};
+pub use latency::{Finished, LatencyMetrics, Phase, Recorder, Shares};
 pub use listener::{ListenError, Listener, run};
 pub use rescue::Status;

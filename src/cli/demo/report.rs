@@ -86,10 +86,10 @@ impl Report {
         once: bool,
     ) -> io::Result<()> {
         let title = self.ink(Ink::Bold, "a scripted kubelet ─▶ crihook ─▶ an embedded runtime");
-        let metrics = match metrics {
-            Ok(addr) => format!("http://{addr}/metrics"),
+        let [page, metrics] = ["", "metrics"].map(|path| match metrics {
+            Ok(addr) => format!("http://{addr}/{path}"),
             Err(addr) => format!("not served: {addr} cannot be had"),
-        };
+        });
         let ends = if once { "after one round" } else { "with Ctrl-C; until then any CRI client may join in:" };
         let (policies, server) = hooks;
         writeln!(self.out, "{title}\n")?;
@@ -98,6 +98,7 @@ impl Report {
             ("runtime", &runtime.to_string()),
             ("hooks", &format!("{} (policies, as on a node)", policies.display())),
             ("", &format!("unix://{} (the server that they call)", server.display())),
+            ("page", &page),
             ("metrics", &metrics),
             ("ends", ends),
         ] {
