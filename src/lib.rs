@@ -8,6 +8,7 @@
 //! | [`proxy`] | the data path |
 //! | [`interposer`] | the one bridge: CRI call → event → hooks → verdict |
 //! | [`hooks`] | policies, matching, the engine that runs hooks, and their handlers |
+//! | [`identity`] | what requests say of pods and containers |
 //! | [`inventory`] | the ids of containers and sandboxes → who they are |
 //! | [`journal`] | the record of hooks' runs, on disk |
 //! | [`runtime`] | crihook's own client of the runtime |
@@ -31,6 +32,7 @@ pub mod config;
 pub mod cri;
 pub mod drain;
 pub mod hooks;
+pub mod identity;
 pub mod interposer;
 pub mod inventory;
 pub mod journal;

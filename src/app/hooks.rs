@@ -78,7 +78,7 @@ impl Hooks {
         if let Some(observer) = observer {
             engine.observe(observer);
         }
-        let inventory = Inventory::new(runtime);
+        let inventory = Arc::new(Inventory::new(runtime));
         let interposer = Interposer::new(Arc::clone(&engine), inventory, options.reserve, pause.clone(), drain.clone());
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);

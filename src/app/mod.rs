@@ -209,7 +209,7 @@ impl App {
         let body = move || -> Result<()> {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let recorder = Recorder::new(latency, observer);
+            let recorder = Recorder::new(latency, observer, None);
             let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };
