@@ -4,11 +4,13 @@ use crate::cri::v1::{CreateContainerRequest, PodSandboxConfig, RunPodSandboxRequ
 use crate::lifecycle::{Container, Pod};
 
 /// The pod that is to have a sandbox; it has no id yet. `None` if the request does not name it.
+#[must_use]
 pub fn new_pod(request: &RunPodSandboxRequest) -> Option<Pod> {
     pod(request.config.as_ref()?, String::new(), Some(request.runtime_handler.clone()))
 }
 
 /// The pod that a container is made in, as far as the request says: without the runtime handler. `None` if it does not name it.
+#[must_use]
 pub fn pod_of(request: &CreateContainerRequest) -> Option<Pod> {
     pod(request.sandbox_config.as_ref()?, request.pod_sandbox_id.clone(), None)
 }
@@ -28,6 +30,7 @@ fn pod(config: &PodSandboxConfig, sandbox_id: String, runtime_handler: Option<St
 }
 
 /// The container that is to be made; it has no id yet. `None` if the request does not name it.
+#[must_use]
 pub fn container(request: &CreateContainerRequest) -> Option<Container> {
     let config = request.config.as_ref()?;
     let metadata = config.metadata.as_ref()?;

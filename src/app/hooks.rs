@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use prometheus::{IntGauge, Registry};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -20,6 +20,9 @@ use crate::inventory::Inventory;
 use crate::journal::Journal;
 use crate::journal::testing::Recorded;
 use crate::runtime::Runtime;
+use crate::sight;
+
+use super::api::BEHIND;
 
 /// What hooks register before they run.
 #[derive(Clone)]
@@ -44,6 +47,9 @@ pub(super) struct Hooks {
     pub interposer: Interposer,
     pub engine: Arc<Engine>,
     pub journal: Arc<dyn Journal>,
+    pub inventory: Arc<Inventory>,
+    /// The ids of runs that end, hooks' and those of the pods' own.
+    pub ended: broadcast::Sender<Arc<str>>,
     pub pause: Pause,
     pub health: watch::Receiver<Health>,
     /// Copies of policies that are being written.
@@ -79,13 +85,31 @@ impl Hooks {
             engine.observe(observer);
         }
         let inventory = Arc::new(Inventory::new(runtime));
-        let interposer = Interposer::new(Arc::clone(&engine), inventory, options.reserve, pause.clone(), drain.clone());
+        let interposer =
+            Interposer::new(Arc::clone(&engine), Arc::clone(&inventory), options.reserve, pause.clone(), drain.clone());
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);
         let (health, copies, applied) = (reloader.health(), reloader.copies(), interposer.clone());
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
-        Self { interposer, engine, journal, pause, health, copies }
+        let ended = broadcast::Sender::new(BEHIND);
+        Self { interposer, engine, journal, inventory, ended, pause, health, copies }
+    }
+
+    /// What is needed to look at what passes by. `output`: whether what the pods' own hooks print is kept.
+    pub fn surroundings(&self, metrics: sight::Metrics, output: bool) -> sight::Surroundings {
+        let ended = self.ended.clone();
+        sight::Surroundings {
+            inventory: Arc::clone(&self.inventory),
+            journal: Arc::clone(&self.journal),
+            written: Box::new(move |run| {
+                // Without followers it fails.
+                let _ = ended.send(run);
+            }),
+            metrics,
+            clock: Clock::system(),
+            output,
+        }
     }
 
     /// For people: whether hooks run.

@@ -30,8 +30,9 @@ use crate::drain::Drain;
 use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
 use crate::metrics::{self, PulledCounter};
-use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
+use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Seen, Shared, Tap};
 use crate::runtime::Runtime;
+use crate::sight;
 
 use api::Api;
 use api::status::Sources;
@@ -45,6 +46,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the end waits for a copy of the policies that is being written.
 const LAST_COPY: Duration = Duration::from_secs(5);
+/// How long the end waits for what was seen last to be looked at.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 /// How often a metrics address that is in use is tried again.
 const REBIND_EVERY: Duration = Duration::from_secs(5);
 
@@ -57,6 +60,8 @@ pub struct App {
     connections: IntGaugeVec,
     upstream_up: IntGauge,
     hooks: HookFamilies,
+    sight: sight::Metrics,
+    tap: Option<(Tap, mpsc::Receiver<Seen>)>,
     drain: Drain,
     observer: Option<mpsc::Sender<Finished>>,
     run_observer: Option<mpsc::Sender<RunSeen>>,
@@ -99,6 +104,8 @@ impl App {
             })
             .ok();
         let hooks = HookFamilies::register(&registry)?;
+        let sight = sight::Metrics::register(&registry)?;
+        let tap = Some(Tap::register(&registry, sight::looks_at)?);
         Ok(Self {
             config,
             listener,
@@ -107,6 +114,8 @@ impl App {
             connections,
             upstream_up,
             hooks,
+            sight,
+            tap,
             drain: Drain::default(),
             observer: None,
             run_observer: None,
@@ -160,7 +169,12 @@ impl App {
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
         let families = self.hooks.clone();
         let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
-        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
+        let (tap, seen) = self.tap.take().unzip();
+        let watching = seen.map(|seen| {
+            let around = hooks.surroundings(self.sight.clone(), self.config.hooks.record_native_output);
+            tokio::spawn(sight::watch(seen, around))
+        });
+        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone(), tap)?;
         let copies = hooks.copies.clone();
         tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
         self.start_admin(runtime, hooks, &heartbeat);
@@ -189,6 +203,12 @@ impl App {
             self.drain.force();
             ended.await
         };
+        // Nothing more can come.
+        if let Some(watching) = watching
+            && timeout(LAST_LOOK, watching).await.is_err()
+        {
+            tracing::warn!("what passed last was not looked at within {LAST_LOOK:?}: the runtime does not answer");
+        }
         copies.close();
         if timeout(LAST_COPY, copies.wait()).await.is_err() {
             tracing::warn!("the policies could not be copied to the state directory within {LAST_COPY:?}");
@@ -197,7 +217,11 @@ impl App {
         ended.context("the data path is gone")?
     }
 
-    fn start_data_path(&mut self, interposer: Interposer) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
+    fn start_data_path(
+        &mut self,
+        interposer: Interposer,
+        tap: Option<Tap>,
+    ) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
         let socket = self.listener.accepting().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
         endpoints.extend(self.config.image_endpoint.iter().map(|image| image.path().to_owned()));
@@ -209,7 +233,7 @@ impl App {
         let body = move || -> Result<()> {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let recorder = Recorder::new(latency, observer, None);
+            let recorder = Recorder::new(latency, observer, tap);
             let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };

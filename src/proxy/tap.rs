@@ -96,7 +96,9 @@ impl Body {
             [one] => one.clone(),
             pieces => {
                 let mut joined = BytesMut::with_capacity(self.size);
-                pieces.iter().for_each(|piece| joined.extend_from_slice(piece));
+                for piece in pieces {
+                    joined.extend_from_slice(piece);
+                }
                 joined.freeze()
             }
         };
@@ -147,7 +149,14 @@ impl Tap {
     /// A call of this method begins. `None` if it is not tapped.
     pub(super) fn begin(self: &Rc<Self>, call: u64, connection: u64, method: Method, at: Instant) -> Option<Tapped> {
         let part = || RefCell::new(Part::Request(Body::new(&self.held)));
-        self.methods[method.index()].then(|| Tapped { tap: Rc::clone(self), call, connection, method, at, part: part() })
+        self.methods[method.index()].then(|| Tapped {
+            tap: Rc::clone(self),
+            call,
+            connection,
+            method,
+            at,
+            part: part(),
+        })
     }
 
     fn tell(&self, seen: Seen) -> bool {
@@ -285,7 +294,10 @@ mod tests {
         call.answer(&little);
         call.ended(finished());
         assert!(matches!(seen.try_recv(), Ok(Seen::Begun(_))));
-        assert!(matches!(seen.try_recv(), Ok(Seen::Ended(Ended { answer: None, .. }))), "its end is known all the same");
+        assert!(
+            matches!(seen.try_recv(), Ok(Seen::Ended(Ended { answer: None, .. }))),
+            "its end is known all the same"
+        );
         assert_eq!((tap.large.get(), tap.late.get(), tap.held.load(Ordering::Relaxed)), (2, 0, 0));
     }
 
