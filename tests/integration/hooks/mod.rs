@@ -25,6 +25,8 @@ mod rejections;
 mod reload;
 mod repeats;
 mod retries;
+mod sight;
+mod table;
 mod teardown;
 mod untouched;
 
