@@ -25,7 +25,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use lru::LruCache;
@@ -221,7 +220,8 @@ impl Sight {
             }
             Request::ExecSync(id, command) => {
                 phase(Phase::Hooks, None);
-                // An answer that was too large is as good as none: whether the command succeeded is at its end.
+                let answer = answer.and_then(|answer| ExecSyncResponse::decode(answer).ok());
+                // Whether it succeeded is at the end of an answer: of one that was too large, nobody knows.
                 if !ok || answer.is_some() {
                     self.executed(&id, command, after_start, answer, call);
                 }
@@ -248,9 +248,15 @@ impl Sight {
     }
 
     /// A command without a limit of time has ended in a container.
-    fn executed(&mut self, id: &str, command: Vec<String>, after_start: bool, answer: Option<Bytes>, call: &Finished) {
+    fn executed(
+        &mut self,
+        id: &str,
+        command: Vec<String>,
+        after_start: bool,
+        answer: Option<ExecSyncResponse>,
+        call: &Finished,
+    ) {
         let (around, id) = (Arc::clone(&self.around), id.to_owned());
-        let answer = answer.and_then(|answer| ExecSyncResponse::decode(answer).ok());
         let (code, took, begun) = (call.code, call.duration, call.begun);
         self.questions.push(Box::pin(async move {
             let (whose, point) = match around.inventory.container(&id).await {

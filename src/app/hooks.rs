@@ -20,7 +20,6 @@ use crate::inventory::Inventory;
 use crate::journal::Journal;
 use crate::journal::testing::Recorded;
 use crate::runtime::Runtime;
-use crate::sight;
 
 use super::api::BEHIND;
 
@@ -94,22 +93,6 @@ impl Hooks {
         tokio::spawn(reloader.run(hangup, move |set| applied.activate(set)));
         let ended = broadcast::Sender::new(BEHIND);
         Self { interposer, engine, journal, inventory, ended, pause, health, copies }
-    }
-
-    /// What is needed to look at what passes by. `output`: whether what the pods' own hooks print is kept.
-    pub fn surroundings(&self, metrics: sight::Metrics, output: bool) -> sight::Surroundings {
-        let ended = self.ended.clone();
-        sight::Surroundings {
-            inventory: Arc::clone(&self.inventory),
-            journal: Arc::clone(&self.journal),
-            written: Box::new(move |run| {
-                // Without followers it fails.
-                let _ = ended.send(run);
-            }),
-            metrics,
-            clock: Clock::system(),
-            output,
-        }
     }
 
     /// For people: whether hooks run.

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod hooks;
+mod sight;
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,13 +31,13 @@ use crate::drain::Drain;
 use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
 use crate::metrics::{self, PulledCounter};
-use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Seen, Shared, Tap};
+use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared, Tap};
 use crate::runtime::Runtime;
-use crate::sight;
 
 use api::Api;
 use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
+use sight::Sight;
 
 /// How often the runtime is asked whether it is there.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +47,6 @@ const PROBE_LIMIT: Duration = Duration::from_secs(2);
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
 /// How long the end waits for a copy of the policies that is being written.
 const LAST_COPY: Duration = Duration::from_secs(5);
-/// How long the end waits for what was seen last to be looked at.
-const LAST_LOOK: Duration = Duration::from_secs(2);
 /// How often a metrics address that is in use is tried again.
 const REBIND_EVERY: Duration = Duration::from_secs(5);
 
@@ -60,8 +59,7 @@ pub struct App {
     connections: IntGaugeVec,
     upstream_up: IntGauge,
     hooks: HookFamilies,
-    sight: sight::Metrics,
-    tap: Option<(Tap, mpsc::Receiver<Seen>)>,
+    sight: Option<Sight>,
     drain: Drain,
     observer: Option<mpsc::Sender<Finished>>,
     run_observer: Option<mpsc::Sender<RunSeen>>,
@@ -104,8 +102,7 @@ impl App {
             })
             .ok();
         let hooks = HookFamilies::register(&registry)?;
-        let sight = sight::Metrics::register(&registry)?;
-        let tap = Some(Tap::register(&registry, sight::looks_at)?);
+        let sight = Some(Sight::register(&registry)?);
         Ok(Self {
             config,
             listener,
@@ -115,7 +112,6 @@ impl App {
             upstream_up,
             hooks,
             sight,
-            tap,
             drain: Drain::default(),
             observer: None,
             run_observer: None,
@@ -169,11 +165,8 @@ impl App {
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
         let families = self.hooks.clone();
         let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, self.run_observer.take(), hangup);
-        let (tap, seen) = self.tap.take().unzip();
-        let watching = seen.map(|seen| {
-            let around = hooks.surroundings(self.sight.clone(), self.config.hooks.record_native_output);
-            tokio::spawn(sight::watch(seen, around))
-        });
+        let output = self.config.hooks.record_native_output;
+        let (tap, looking) = self.sight.take().map(|sight| sight.start(&hooks, output)).unzip();
         let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone(), tap)?;
         let copies = hooks.copies.clone();
         tokio::spawn(probe(runtime.clone(), self.upstream_up.clone(), self.config.clone(), self.drain.clone()));
@@ -203,11 +196,8 @@ impl App {
             self.drain.force();
             ended.await
         };
-        // Nothing more can come.
-        if let Some(watching) = watching
-            && timeout(LAST_LOOK, watching).await.is_err()
-        {
-            tracing::warn!("what passed last was not looked at within {LAST_LOOK:?}: the runtime does not answer");
+        if let Some(looking) = looking {
+            looking.finish().await;
         }
         copies.close();
         if timeout(LAST_COPY, copies.wait()).await.is_err() {

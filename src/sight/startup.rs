@@ -127,6 +127,10 @@ impl Startups {
     /// `RunPodSandbox` has ended; `sandbox` is the id of what it has made. Gives the phases of another sandbox of this pod, if its
     /// start ends with that.
     pub fn sandbox(&mut self, pod: &str, sandbox: Option<String>, call: &Finished) -> Option<Phases> {
+        if pod.is_empty() {
+            // By this name, nobody could tell it from others.
+            return None;
+        }
         let other = self.0.peek(pod).is_some_and(|starting| starting.sandbox.is_some());
         let before = other.then(|| self.over(pod)).flatten();
         let starting = self.0.get_or_insert_mut(pod.to_owned(), || Starting::new(call.begun));
@@ -284,6 +288,8 @@ mod tests {
     #[test]
     fn a_container_that_is_started_again_is_not_part_of_it() {
         let mut story = Story::new();
+        let nameless = story.call(0, 100, 0);
+        assert!(story.startups.sandbox("", Some("s0".into()), &nameless).is_none() && story.startups.is_empty());
         story.sandbox(Some("s"), 0, 100);
         story.part(Phase::Start, 100, 200, Some("main"));
         assert!(!story.startups.begun("p", Some("main")) && story.startups.begun("p", Some("sidecar")));
