@@ -22,6 +22,7 @@ pub use call::looks_at;
 pub use metrics::Metrics;
 
 use std::num::NonZeroUsize;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -30,7 +31,7 @@ use futures_util::stream::FuturesUnordered;
 use lru::LruCache;
 use prost::Message;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use crate::clock::{Clock, Moment};
 use crate::cri::Code;
@@ -48,8 +49,12 @@ use termination::Stop;
 
 /// Containers, and calls that have not ended, that are remembered at most.
 const CAP: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
-/// Questions to the runtime at once. While there are more, nothing else is looked at.
+/// Questions to the runtime at once. While there are as many, nothing else is looked at.
 const QUESTIONS: usize = 64;
+/// Begins and ends that are looked at together.
+const BATCH: usize = 4096;
+/// How long nobody looks after that.
+const REST: Duration = Duration::from_millis(20);
 /// How often it is looked whether a pod's start is over.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -74,15 +79,23 @@ pub async fn watch(mut seen: mpsc::Receiver<Seen>, around: Surroundings) {
     let mut sight = Sight::new(around);
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut rest, mut batch) = (pin!(sleep(Duration::ZERO)), Vec::new());
     loop {
+        let more = async {
+            // Who does not wait need not be woken: the data path wakes this side once a rest, and not twice a call.
+            rest.as_mut().await;
+            seen.recv_many(&mut batch, BATCH).await
+        };
         tokio::select! {
             Some(()) = sight.questions.next() => {}
             _ = ticks.tick(), if !sight.startups.is_empty() => sight.look_for_silence(Instant::now()),
-            next = seen.recv(), if sight.questions.len() < QUESTIONS => match next {
-                Some(Seen::Begun(begun)) => sight.begun(&begun),
-                Some(Seen::Ended(ended)) => sight.ended(&ended),
-                None => break,
-            },
+            count = more, if sight.questions.len() < QUESTIONS => {
+                if count == 0 {
+                    break;
+                }
+                batch.drain(..).for_each(|seen| sight.see(&seen));
+                rest.as_mut().reset(tokio::time::Instant::now() + REST);
+            }
         }
     }
     while sight.questions.next().await.is_some() {}
@@ -129,6 +142,13 @@ impl Sight {
     fn look_for_silence(&mut self, now: Instant) {
         for phases in self.startups.quiet(now) {
             self.around.metrics.startup(&phases);
+        }
+    }
+
+    fn see(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Begun(begun) => self.begun(begun),
+            Seen::Ended(ended) => self.ended(ended),
         }
     }
 

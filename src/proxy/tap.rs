@@ -308,7 +308,9 @@ mod tests {
         calls.iter().for_each(Tapped::request_is_over);
         assert_eq!(tap.late.get(), 1);
         while seen.try_recv().is_ok() {}
-        calls.iter().for_each(|call| call.ended(finished()));
+        for call in &calls {
+            call.ended(finished());
+        }
         assert_eq!(std::iter::from_fn(|| seen.try_recv().ok()).count(), BEHIND, "one was never told to have begun");
         assert_eq!(tap.late.get(), 1);
     }

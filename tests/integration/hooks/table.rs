@@ -50,11 +50,11 @@ async fn the_table_of_metrics_is_what_metrics_gives() {
     let node = place.start().await;
     node.running("web", &[]).await;
     node.outcome("announce").await;
-    let (written, served) = (written(), served(&node.metrics().await));
-    assert!(written.len() > 20, "the table was found: {written:?}");
-    for (name, family) in &served {
-        assert_eq!(written.get(name), Some(family), "{name}: what the README's table says, and what /metrics gives");
+    let (rows, families) = (written(), served(&node.metrics().await));
+    assert!(rows.len() > 20, "the table was found: {rows:?}");
+    for (name, family) in &families {
+        assert_eq!(rows.get(name), Some(family), "{name}: what the README's table says, and what /metrics gives");
     }
-    let gone: Vec<_> = written.keys().filter(|name| !served.contains_key(*name)).collect();
+    let gone: Vec<_> = rows.keys().filter(|name| !families.contains_key(*name)).collect();
     assert!(gone.is_empty(), "in the README's table and not in /metrics: {gone:?}");
 }
