@@ -28,7 +28,7 @@ const CAP: usize = 1 << 20;
 /// What is held of all of them together, those included that wait to be looked at.
 const CAP_OF_ALL: usize = 64 << 20;
 /// Begins and ends that wait to be looked at.
-const BEHIND: usize = 4096;
+const BEHIND: usize = 16_384;
 
 /// Something that was seen of a call.
 #[derive(Debug)]
