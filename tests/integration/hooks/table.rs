@@ -18,12 +18,15 @@ fn words(cell: &str) -> BTreeSet<String> {
 fn written() -> Families {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
     let text = fs::read_to_string(path).expect("a README");
-    let rows = text.lines().filter(|line| line.starts_with("| `crihook_"));
-    rows.map(|row| {
+    let mut rows = Families::new();
+    for row in text.lines().filter(|line| line.starts_with("| `crihook_")) {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
-        (cells[0].trim_matches('`').to_owned(), (cells[1].to_owned(), words(cells[2])))
-    })
-    .collect()
+        // A row may be of several.
+        for name in words(cells[0]) {
+            rows.insert(name.trim_matches('`').to_owned(), (cells[1].to_owned(), words(cells[2])));
+        }
+    }
+    rows
 }
 
 /// What the page has, but for the process's own.
