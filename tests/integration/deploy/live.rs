@@ -42,7 +42,7 @@ async fn every_panel_has_an_answer() {
     let stage = Stage::set().await;
     let prometheus = Prometheus::start(&stage.node.crihook.metrics_addr().await, &[]).await;
     let asked = queries();
-    let asked = asked.map(|query| (query.panel, query.expr, query.legend)).collect();
+    let asked = asked.into_iter().map(|query| (query.panel, query.expr, query.legend)).collect();
     answered(&prometheus, &stage, asked).await;
 }
 
@@ -53,7 +53,9 @@ async fn every_rule_is_evaluated_without_an_error_and_a_wrong_policy_is_noticed(
     let prometheus =
         Prometheus::start(&stage.node.crihook.metrics_addr().await, &files.each_ref().map(|file| &**file)).await;
     let recorded = rules("record");
-    let recorded = recorded.map(|rule| (rule["record"].to_string(), text(&rule, "record").to_owned(), BTreeSet::new()));
+    let recorded = recorded
+        .into_iter()
+        .map(|rule| (rule["record"].to_string(), text(&rule, "record").to_owned(), BTreeSet::new()));
     answered(&prometheus, &stage, recorded.collect()).await;
 
     stage.blunder().await;
