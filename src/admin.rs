@@ -1,4 +1,4 @@
-//! HTTP for people and machines that look at crihook: `/metrics`, `/livez`, `/readyz`; and the way in for crihook's own commands: `/v1/`.
+//! HTTP for people and machines that look at crihook: the page at `/`, `/metrics`, `/livez`, `/readyz`; and the way in for crihook's own commands: `/v1/`.
 //!
 //! The former are served on the metrics address and on the admin socket, the latter on the admin socket alone, whose file only its owner
 //! may use. Nothing here touches the data path; a client that asks and never reads holds its own task and nothing else.
@@ -101,9 +101,14 @@ pub struct Ask {
 /// Answers crihook's own commands. It may tell what hooks have printed.
 pub type Api = Arc<dyn Fn(Ask) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
 
+/// The page for people, for what follows the `?`. It tells nothing that must not be on the network.
+pub type Page = Arc<dyn Fn(String) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync>;
+
 /// What the server can say.
 #[derive(Clone)]
 pub struct Admin {
+    /// For `/`.
+    pub page: Page,
     /// For `/metrics`.
     pub registry: Registry,
     /// For `/livez`: does crihook itself still move?
@@ -132,15 +137,8 @@ impl Admin {
             },
             "/livez" => (self.alive)().await.into_response(),
             "/readyz" => (self.ready)().await.into_response(),
-            "/" => text(
-                StatusCode::OK,
-                concat!(
-                    "crihook ",
-                    env!("CARGO_PKG_VERSION"),
-                    "\n\n/metrics  for Prometheus\n/livez    is it alive\n/readyz   would a call succeed\n"
-                ),
-            ),
-            other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /metrics, /livez or /readyz\n")),
+            "/" => (self.page)(request.uri().query().unwrap_or_default().to_owned()).await,
+            other => text(StatusCode::NOT_FOUND, format!("nothing at {other}; try /, /metrics, /livez or /readyz\n")),
         }
     }
 
@@ -221,6 +219,12 @@ pub fn json_lines(lines: Body) -> Response<Body> {
     let mut response = Response::new(lines);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
+}
+
+/// A page for people.
+#[must_use]
+pub fn html(page: String) -> Response<Body> {
+    respond(StatusCode::OK, "text/html; charset=utf-8", page)
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {

@@ -54,7 +54,7 @@ pub struct Args {
     /// End after one round instead of going on until Ctrl-C
     #[arg(long)]
     once: bool,
-    /// Where /metrics is served; with port 0, wherever there is room
+    /// Where the status page and /metrics are served; with port 0, wherever there is room
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     metrics_addr: SocketAddr,
 }

@@ -186,6 +186,7 @@ fn it_goes_on_until_ctrl_c_with_its_metrics_readable() {
     demo.until("more rounds follow");
     let first = counts(&demo.seen);
     assert_eq!(first["RunPodSandbox"], 1);
+    assert!(get(&addr, "/").contains("crihook-sim"), "the page is there");
     let page = get(&addr, "/metrics");
     let line = r#"crihook_cri_requests_total{code="OK",method="PullImage",service="runtime.v1.ImageService"} "#;
     let pulls = page.lines().find_map(|found| found.strip_prefix(line)).unwrap_or_else(|| panic!("no pulls:\n{page}"));

@@ -86,10 +86,10 @@ impl Report {
         once: bool,
     ) -> io::Result<()> {
         let title = self.ink(Ink::Bold, "a scripted kubelet ─▶ crihook ─▶ an embedded runtime");
-        let metrics = match metrics {
-            Ok(addr) => format!("http://{addr}/metrics"),
+        let [page, metrics] = ["", "metrics"].map(|path| match metrics {
+            Ok(addr) => format!("http://{addr}/{path}"),
             Err(addr) => format!("not served: {addr} cannot be had"),
-        };
+        });
         let ends = if once { "after one round" } else { "with Ctrl-C; until then any CRI client may join in:" };
         let (policies, server) = hooks;
         writeln!(self.out, "{title}\n")?;
@@ -98,6 +98,7 @@ impl Report {
             ("runtime", &runtime.to_string()),
             ("hooks", &format!("{} (policies, as on a node)", policies.display())),
             ("", &format!("unix://{} (the server that they call)", server.display())),
+            ("page", &page),
             ("metrics", &metrics),
             ("ends", ends),
         ] {
@@ -119,7 +120,7 @@ impl Report {
 
     /// A line for a call that has just ended.
     pub fn call(&mut self, call: &Finished) -> io::Result<()> {
-        let Finished { method, code, duration, shares } = *call;
+        let Finished { method, code, duration, shares, .. } = *call;
         let row = self.tally.entry(method.index()).or_insert_with(|| Row::new(method));
         row.add(call);
         let at = self.ink(Ink::Dim, &format!("{:>8}", precise(self.begun.elapsed())));
@@ -344,7 +345,9 @@ mod tests {
             [("Version", Code::OK, 90), ("Version", Code::UNAVAILABLE, 110), ("GetContainerEvents", Code::CANCELED, 5)]
         {
             let shares = Shares { overhead: micros(overhead), upstream: micros(1_000 - overhead), ..Shares::default() };
-            report.call(&Finished { method: method(name), code, duration: micros(1_000), shares }).expect("written");
+            let (begun, handed_on) = (std::time::Instant::now(), None);
+            let call = Finished { method: method(name), code, begun, handed_on, duration: micros(1_000), shares };
+            report.call(&call).expect("written");
         }
         for millis in [300, 310] {
             report.run(&run("drain", "PreStop", Outcome::Succeeded, 1, millis)).expect("written");

@@ -69,7 +69,8 @@ fn condition(filter: &Filter) -> (String, Vec<Value>) {
     let text = |text: &str| Value::Text(text.to_owned());
     if let Some(id) = &filter.id {
         // Ids are hexadecimal; what else is asked for is nowhere.
-        and("(id = ? OR substr(id, 1, length(?)) = ? OR substr(id, -length(?)) = ?)", text(id));
+        // Their index has all that this takes, so that no run is read in vain.
+        and("id IN (SELECT id FROM runs WHERE substr(id, 1, length(?)) = ? OR substr(id, -length(?)) = ?)", text(id));
     }
     for (column, wanted) in [
         ("policy = ?", &filter.policy),

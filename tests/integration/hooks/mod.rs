@@ -5,6 +5,7 @@
 //! here takes a time to be long enough: what must have happened is waited for, and what must not happen is looked for after something
 //! that comes later.
 
+mod browser;
 pub mod cri;
 pub mod node;
 pub mod server;
@@ -19,6 +20,7 @@ mod isolation;
 pub mod look;
 mod measures;
 mod order;
+mod page;
 mod pod_handlers;
 mod post_start;
 mod pre_stop;
@@ -26,6 +28,8 @@ mod rejections;
 mod reload;
 mod repeats;
 mod retries;
+mod sight;
+mod table;
 mod teardown;
 mod untouched;
 

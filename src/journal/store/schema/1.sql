@@ -33,6 +33,7 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_time ON runs (created_at);
 CREATE INDEX runs_by_pod ON runs (pod, created_at);
+CREATE INDEX runs_by_namespace ON runs (namespace, created_at);
 CREATE INDEX runs_unended ON runs (owner) WHERE ended_at IS NULL;
 
 -- What it takes to deliver a run again, as JSON. Apart from the runs, so that these are read quickly.
