@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::lifecycle::{Container, Pod};
 
@@ -24,6 +24,8 @@ pub trait Runtime: Send + Sync {
     fn sandbox(&self, id: &str) -> Boxed<'_, Result<Option<Pod>, String>>;
     /// What the container does now. `Ok(None)`: there is no such one.
     fn state(&self, container: &str) -> Boxed<'_, Result<Option<State>, String>>;
+    /// How the container has ended. `Ok(None)`: it has not, or there is no such one.
+    fn exit(&self, container: &str) -> Boxed<'_, Result<Option<Exit>, String>>;
     /// Whether the sandbox is up. `Ok(None)`: there is no such one.
     fn is_ready(&self, sandbox: &str) -> Boxed<'_, Result<Option<bool>, String>>;
     /// The id of the sandbox that was made for this attempt at a pod, and whether it is up.
@@ -47,6 +49,15 @@ pub enum State {
     Exited,
     /// The runtime does not know.
     Unknown,
+}
+
+/// How a container has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// As a shell tells it: 128 and the number of the signal that ended it, if one did.
+    pub code: i32,
+    /// When, by the runtime's clock.
+    pub at: SystemTime,
 }
 
 /// A container, and the sandbox it is in.

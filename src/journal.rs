@@ -30,6 +30,11 @@ use std::time::{Duration, SystemTime};
 
 use crate::lifecycle::{Event, Outcome, Point};
 
+/// In place of a policy's name, at runs of hooks that the pod's spec has: the kubelet runs them, and crihook has seen them. No policy can be called so.
+pub const POD: &str = "(pod)";
+/// The mode of such runs.
+pub const NATIVE: &str = "Native";
+
 /// A future that a trait object gives.
 pub type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 

@@ -8,6 +8,8 @@
 //! | [`proxy`] | the data path |
 //! | [`interposer`] | the one bridge: CRI call → event → hooks → verdict |
 //! | [`hooks`] | policies, matching, the engine that runs hooks, and their handlers |
+//! | [`sight`] | what passes by, seen: the pod's own hooks, the phases of a pod's life |
+//! | [`identity`] | what requests say of pods and containers |
 //! | [`inventory`] | the ids of containers and sandboxes → who they are |
 //! | [`journal`] | the record of hooks' runs, on disk |
 //! | [`runtime`] | crihook's own client of the runtime |
@@ -17,8 +19,8 @@
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
 //! | [`clock`], [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, cri, lifecycle, clock, drain`;
-//! `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, clock, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
+//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, identity, cri, lifecycle, clock, drain`;
+//! `sight → proxy, inventory, identity, journal, cri, lifecycle, clock, metrics`; `identity → cri, lifecycle`; `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, clock, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
 //! inventory; `inventory → lifecycle`; `journal → lifecycle, metrics`; `admin → drain, metrics`; `sim → cri`; `config → the types that modules declare`;
 //! `lifecycle → clock`; `clock`, `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.
 //! A test holds the crate to it.
@@ -31,6 +33,7 @@ pub mod config;
 pub mod cri;
 pub mod drain;
 pub mod hooks;
+pub mod identity;
 pub mod interposer;
 pub mod inventory;
 pub mod journal;
@@ -38,5 +41,6 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod proxy;
 pub mod runtime;
+pub mod sight;
 pub mod sim;
 pub mod telemetry;

@@ -39,7 +39,7 @@ use crate::journal::{Filter, Journal, Run};
 use status::Sources;
 
 /// Ended runs that a slow follower may be behind.
-const BEHIND: usize = 1024;
+pub(super) const BEHIND: usize = 1024;
 /// Runs that are named where one was meant.
 const NAMED: usize = 3;
 /// What a pause may be told as its reason, in bytes.
@@ -101,7 +101,7 @@ impl Api {
     pub fn new(hooks: &Hooks, sources: Arc<Sources>, upgrades: Upgrades) -> Self {
         let (observer, mut seen) = mpsc::channel(BEHIND);
         hooks.engine.observe(observer);
-        let ended = broadcast::Sender::new(BEHIND);
+        let ended = hooks.ended.clone();
         let told = ended.clone();
         tokio::spawn(async move {
             while let Some(run) = seen.recv().await {
@@ -218,7 +218,7 @@ impl Api {
         let past =
             past.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, format!("there is no run {} any more", run.id)))?;
         let id = self.engine.replay(&past).map_err(|why| match why {
-            NoReplay::HookGone { .. } => conflict(why.to_string()),
+            NoReplay::HookGone { .. } | NoReplay::Native(_) => conflict(why.to_string()),
             NoReplay::Ending => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
         })?;
         tracing::info!(run = %id, of = %past.id, policy = %past.policy, hook = %past.hook, "somebody replays a run");

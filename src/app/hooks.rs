@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{IntGauge, Registry};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
@@ -22,6 +22,8 @@ use crate::interposer::Interposer;
 use crate::inventory::Inventory;
 use crate::journal::{Journal, JournalMetrics, Settings, SqliteJournal};
 use crate::runtime::Runtime;
+
+use super::api::BEHIND;
 
 /// How long serving waits for what is left in the journal. It is gone on with all the same when it comes later.
 const OPENING: Duration = Duration::from_secs(2);
@@ -51,6 +53,9 @@ pub(super) struct Hooks {
     pub interposer: Interposer,
     pub engine: Arc<Engine>,
     pub journal: Arc<SqliteJournal>,
+    pub inventory: Arc<Inventory>,
+    /// The ids of runs that end, hooks' and those of the pods' own.
+    pub ended: broadcast::Sender<Arc<str>>,
     pub pause: Pause,
     pub health: watch::Receiver<Health>,
     /// Copies of policies that are being written.
@@ -88,8 +93,9 @@ impl Hooks {
         if let Some(observer) = observer {
             engine.observe(observer);
         }
-        let inventory = Inventory::new(runtime);
-        let interposer = Interposer::new(Arc::clone(&engine), inventory, options.reserve, pause.clone(), drain.clone());
+        let inventory = Arc::new(Inventory::new(runtime));
+        let interposer =
+            Interposer::new(Arc::clone(&engine), Arc::clone(&inventory), options.reserve, pause.clone(), drain.clone());
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);
@@ -107,7 +113,8 @@ impl Hooks {
                 heir.recover(hooks.adopt(left));
             }
         });
-        Self { interposer, engine, journal, pause, health, copies }
+        let ended = broadcast::Sender::new(BEHIND);
+        Self { interposer, engine, journal, inventory, ended, pause, health, copies }
     }
 
     /// For people: whether hooks run.

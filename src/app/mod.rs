@@ -6,6 +6,7 @@
 pub mod api;
 mod hooks;
 mod page;
+mod sight;
 mod sockets;
 mod systemd;
 pub mod upgrade;
@@ -30,13 +31,14 @@ use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
 use crate::journal::SqliteJournal;
 use crate::metrics::{self, PulledCounter};
-use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared};
+use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared, Tap};
 use crate::runtime::Runtime;
 
 use api::Api;
 use api::status::Sources;
 use hooks::{HookFamilies, Hooks};
 use page::Page;
+use sight::Sight;
 use sockets::Sockets;
 use systemd::{notify, watchdog};
 use upgrade::{Inherited, Predecessor, Program, Requests, Upgrades};
@@ -59,6 +61,7 @@ pub struct App {
     connections: IntGaugeVec,
     upstream_up: IntGauge,
     hooks: HookFamilies,
+    sight: Option<Sight>,
     drain: Drain,
     observer: Option<mpsc::Sender<Finished>>,
     run_observer: Option<mpsc::Sender<RunSeen>>,
@@ -103,6 +106,7 @@ impl App {
         )?))?;
         let hooks = HookFamilies::register(&registry)?;
         let (upgrades, requests) = Upgrades::new();
+        let sight = Some(Sight::register(&registry)?);
         Ok(Self {
             config,
             sockets,
@@ -111,6 +115,7 @@ impl App {
             connections,
             upstream_up,
             hooks,
+            sight,
             drain: Drain::default(),
             observer: None,
             run_observer: None,
@@ -185,7 +190,9 @@ impl App {
         self.journal = Some(Arc::clone(&journal));
         // Nothing that could fail follows. Clients wait in the queue of the socket meanwhile.
         self.predecessor.relieve(&self.sockets.taken).await.context("the process before this one cannot be reached")?;
-        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone())?;
+        let output = self.config.hooks.record_native_output;
+        let (tap, looking) = self.sight.take().map(|sight| sight.start(&hooks, output)).unzip();
+        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone(), tap)?;
         let copies = hooks.copies.clone();
         tokio::spawn(self.probe(runtime.clone()));
         self.start_admin(runtime, hooks, &heartbeat);
@@ -221,6 +228,9 @@ impl App {
             self.drain.force();
             ended.await
         };
+        if let Some(looking) = looking {
+            looking.finish().await;
+        }
         copies.close();
         if timeout(LAST_COPY, copies.wait()).await.is_err() {
             tracing::warn!("the policies could not be copied to the state directory within {LAST_COPY:?}");
@@ -231,7 +241,11 @@ impl App {
         ended.context("the data path is gone")?
     }
 
-    fn start_data_path(&mut self, interposer: Interposer) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
+    fn start_data_path(
+        &mut self,
+        interposer: Interposer,
+        tap: Option<Tap>,
+    ) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
         let socket = self.sockets.cri.handle().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
         endpoints.extend(self.config.image_endpoint.iter().map(|image| image.path().to_owned()));
@@ -243,7 +257,7 @@ impl App {
         let body = move || -> Result<()> {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let recorder = Recorder::new(latency, observer);
+            let recorder = Recorder::new(latency, observer, tap);
             let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };

@@ -27,6 +27,8 @@ pub struct Hooks {
     pub concurrency: Option<Count<10_000>>,
     /// See [`Options::max_age`].
     pub max_age: Option<Positive>,
+    /// See [`Options::record_native_output`].
+    pub record_native_output: Option<bool>,
     /// See [`Options::defaults`].
     pub defaults: Option<HookDefaults>,
 }
@@ -101,6 +103,7 @@ impl From<Hooks> for Options {
             reserve: span(given.reserve, usual.reserve),
             concurrency: given.concurrency.map_or(usual.concurrency, |count| count.get() as usize),
             max_age: span(given.max_age, usual.max_age),
+            record_native_output: given.record_native_output.unwrap_or(usual.record_native_output),
             defaults: Defaults { timeout: span(defaults.timeout, usual.defaults.timeout), retries },
         }
     }
@@ -130,11 +133,12 @@ hooks:
   reserve: 2s
   concurrency: 8
   maxAge: 30m
+  recordNativeOutput: true
   defaults: {timeout: 3s, attempts: 2, backoff: 10s}
 ";
         let options = read(text).unwrap();
         assert_eq!((options.node_name.as_str(), options.node_address), ("node-1", Some(IpAddr::from([10, 0, 0, 5]))));
-        assert!(options.allow_opt_out && options.concurrency == 8);
+        assert!(options.allow_opt_out && options.concurrency == 8 && options.record_native_output);
         assert_eq!((options.reserve, options.max_age), (Duration::from_secs(2), Duration::from_mins(30)));
         assert_eq!((options.defaults.timeout, options.defaults.retries.attempts), (Duration::from_secs(3), 2));
         let retries = options.defaults.retries;

@@ -79,6 +79,8 @@ pub struct Options {
     pub concurrency: usize,
     /// How old an event may be when a background run of it begins.
     pub max_age: Duration,
+    /// Whether what the pod's own hooks print is kept with their runs.
+    pub record_native_output: bool,
     /// For hooks that do not say.
     pub defaults: Defaults,
 }
@@ -109,6 +111,7 @@ impl Default for Options {
             reserve: Duration::from_secs(5),
             concurrency: 64,
             max_age: Duration::from_hours(1),
+            record_native_output: false,
             defaults: Defaults::default(),
         }
     }

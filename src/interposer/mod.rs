@@ -32,6 +32,7 @@ use crate::drain::Drain;
 use crate::hooks::engine::{Active, Bound, Engine, Fired, Limits, Promise, Repeat};
 use crate::hooks::pause::Pause;
 use crate::hooks::policy::PolicySet;
+use crate::identity;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Call, Container, Event, Pod, Point};
 use crate::proxy::{self, Asked, Decision, Interceptor, Status, Verdict};
@@ -46,7 +47,7 @@ pub struct Interposer(Arc<Inner>);
 
 struct Inner {
     engine: Arc<Engine>,
-    inventory: Inventory,
+    inventory: Arc<Inventory>,
     /// The runtime that does the work.
     handle: Handle,
     /// What a blocking hook leaves of a call's deadline to the runtime.
@@ -96,7 +97,7 @@ impl Subject {
 impl Interposer {
     /// Must be called within the runtime that is to do the work.
     #[must_use]
-    pub fn new(engine: Arc<Engine>, inventory: Inventory, reserve: Duration, pause: Pause, drain: Drain) -> Self {
+    pub fn new(engine: Arc<Engine>, inventory: Arc<Inventory>, reserve: Duration, pause: Pause, drain: Drain) -> Self {
         let (handle, watched, graces) = (Handle::current(), AtomicU8::new(0), Graces::default());
         Self(Arc::new(Inner { engine, inventory, handle, reserve, watched, graces, pause, drain }))
     }
@@ -160,13 +161,13 @@ impl Interposer {
     async fn identify(&self, request: &Request) -> Option<Subject> {
         let found = match request {
             Request::RunPodSandbox(run) => {
-                Ok(request::new_pod(run).map(|pod| Subject { pod: Arc::new(pod), container: None }))
+                Ok(identity::new_pod(run).map(|pod| Subject { pod: Arc::new(pod), container: None }))
             }
             Request::CreateContainer(create) => {
                 let known = self.0.inventory.pod(&create.pod_sandbox_id).await;
                 // The request itself says all but the runtime handler.
-                let pod = known.or_else(|why| request::pod_of(create).map(|pod| Some(Arc::new(pod))).ok_or(why));
-                pod.map(|pod| Some(Subject { pod: pod?, container: Some(Arc::new(request::container(create)?)) }))
+                let pod = known.or_else(|why| identity::pod_of(create).map(|pod| Some(Arc::new(pod))).ok_or(why));
+                pod.map(|pod| Some(Subject { pod: pod?, container: Some(Arc::new(identity::container(create)?)) }))
             }
             Request::StopPodSandbox(_) | Request::RemovePodSandbox(_) => {
                 let pod = self.0.inventory.pod(request.id()).await;

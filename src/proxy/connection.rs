@@ -124,6 +124,7 @@ fn say_not_http2(first: &[u8], error: Option<&h2::Error>) {
 
 struct Connection {
     shared: Rc<Shared>,
+    number: u64,
     bell: Arc<Bell>,
     down: h2::server::Connection<Gathered, Bytes>,
     down_io: Flusher,
@@ -159,7 +160,7 @@ impl Connection {
         shared: Rc<Shared>,
         draining: &CancellationToken,
     ) -> Self {
-        let bell = Arc::new(Bell::default());
+        let (bell, number) = (Arc::new(Bell::default()), shared.recorder.connection());
         let up = Upstreams::new(&shared.endpoints, &bell, &shared.upstream);
         let signal = |token: &CancellationToken| Box::pin(token.clone().cancelled_owned());
         let (drain, forced) = (Draining::No(signal(draining)), signal(shared.drain.forced()));
@@ -170,6 +171,7 @@ impl Connection {
         let (unread, down_resets) = (VecDeque::new(), Vec::new());
         Self {
             shared,
+            number,
             bell,
             down,
             down_io,
@@ -191,7 +193,7 @@ impl Connection {
 
     fn accept(&mut self, request: Request<RecvStream>, to_client: SendResponse<Bytes>) {
         let method = Method::from_path(request.uri().path());
-        let watch = self.shared.recorder.begin(method, self.round.now.get());
+        let watch = self.shared.recorder.begin(method, self.number, self.round.now.get());
         let endpoint = usize::from(method.service() == Service::Image);
         if self.shared.interceptor.wants(method) {
             let interceptor = Arc::clone(&self.shared.interceptor);

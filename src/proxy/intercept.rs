@@ -213,6 +213,9 @@ impl Gate {
                         Err(Unreadable::Compressed) => return self.undecoded(holding, "compressed"),
                         Err(Unreadable::Malformed) => return self.undecoded(holding, "malformed"),
                         Ok(message) => {
+                            // As the client sent it: what goes on may be patched.
+                            self.watch.request_piece(&holding.data());
+                            self.watch.request_is_over();
                             let deadline =
                                 self.call.as_ref().and_then(|(head, _)| deadline_of(&head.headers, self.seen));
                             let call = Call { method: self.watch.method(), message, seen: self.seen, deadline };

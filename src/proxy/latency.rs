@@ -11,11 +11,13 @@ use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use tokio::sync::mpsc;
 
+use super::tap::{Tap, Tapped};
 use crate::cri::{Code, Method};
 use crate::metrics::{DURATION_BUCKETS, SIZE_BUCKETS};
 
@@ -52,6 +54,10 @@ pub struct Finished {
     pub method: Method,
     /// How it ended.
     pub code: Code,
+    /// When it was first seen.
+    pub begun: Instant,
+    /// When its request had been handed on to the runtime, if it was.
+    pub handed_on: Option<Instant>,
     /// From the request's first sight to the last frame handed over.
     pub duration: Duration,
     /// The same, divided.
@@ -152,26 +158,40 @@ pub struct Recorder {
     metrics: Rc<LatencyMetrics>,
     methods: [OnceCell<Rc<MethodMetrics>>; Method::COUNT],
     observer: Option<mpsc::Sender<Finished>>,
+    tap: Option<Rc<Tap>>,
+    calls: Cell<u64>,
+    connections: Cell<u64>,
 }
 
 impl Recorder {
-    /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped.
+    /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped. `tap` sees what passes.
     #[must_use]
-    pub fn new(metrics: LatencyMetrics, observer: Option<mpsc::Sender<Finished>>) -> Self {
-        Self { metrics: Rc::new(metrics), methods: [const { OnceCell::new() }; Method::COUNT], observer }
+    pub fn new(metrics: LatencyMetrics, observer: Option<mpsc::Sender<Finished>>, tap: Option<Tap>) -> Self {
+        let (metrics, tap) = (Rc::new(metrics), tap.map(Rc::new));
+        let methods = [const { OnceCell::new() }; Method::COUNT];
+        Self { metrics, methods, observer, tap, calls: Cell::new(0), connections: Cell::new(0) }
     }
 
-    /// Starts the stopwatch of a call that was first seen at `now`, on crihook's own account.
+    /// A number that no other connection of a client has.
     #[must_use]
-    pub fn begin(&self, method: Method, now: Instant) -> Rc<Stopwatch> {
+    pub fn connection(&self) -> u64 {
+        next(&self.connections)
+    }
+
+    /// Starts the stopwatch of a call that was first seen at `now`, on the connection of that number, on crihook's own account.
+    #[must_use]
+    pub fn begin(&self, method: Method, connection: u64, now: Instant) -> Rc<Stopwatch> {
         let metrics = Rc::clone(self.methods[method.index()].get_or_init(|| Rc::new(self.resolve(method))));
         metrics.in_flight.inc();
+        let call = next(&self.calls);
         Rc::new(Stopwatch {
             method,
             metrics,
             families: Rc::clone(&self.metrics),
             observer: self.observer.clone(),
+            tapped: self.tap.as_ref().and_then(|tap| tap.begin(call, connection, method, now)),
             begun: now,
+            handed_on: Cell::new(None),
             since: Cell::new(now),
             phase: Cell::new(Phase::Overhead),
             next: Cell::new(Phase::Upstream),
@@ -204,13 +224,19 @@ impl Recorder {
     }
 }
 
+fn next(numbers: &Cell<u64>) -> u64 {
+    numbers.replace(numbers.get() + 1)
+}
+
 /// One call's clock and its place in the metrics.
 pub struct Stopwatch {
     method: Method,
     metrics: Rc<MethodMetrics>,
     families: Rc<LatencyMetrics>,
     observer: Option<mpsc::Sender<Finished>>,
+    tapped: Option<Tapped>,
     begun: Instant,
+    handed_on: Cell<Option<Instant>>,
     since: Cell<Instant>,
     phase: Cell<Phase>,
     next: Cell<Phase>,
@@ -233,6 +259,9 @@ impl Stopwatch {
         let since = self.since.get();
         let now = now.max(since);
         self.since.set(now);
+        if phase == Phase::Upstream && self.handed_on.get().is_none() {
+            self.handed_on.set(Some(now));
+        }
         let (mut shares, spent) = (self.shares.get(), now.duration_since(since));
         *match self.phase.replace(phase) {
             Phase::Overhead => &mut shares.overhead,
@@ -295,8 +324,13 @@ impl Stopwatch {
             m.overhead.observe(shares.overhead.as_secs_f64());
         }
         tracing::debug!(method = self.method.name(), code = code.name(), ?duration, ?shares, "call");
+        let (begun, handed_on) = (self.begun, self.handed_on.get());
+        let finished = Finished { method: self.method, code, begun, handed_on, duration, shares };
+        if let Some(tapped) = &self.tapped {
+            tapped.ended(finished);
+        }
         if let Some(observer) = &self.observer {
-            let _ = observer.try_send(Finished { method: self.method, code, duration, shares });
+            let _ = observer.try_send(finished);
         }
     }
 
@@ -312,6 +346,27 @@ impl Stopwatch {
     /// Counts a request that was passed on undecoded though somebody wanted to see it.
     pub fn undecoded(&self, reason: &'static str) {
         self.families.passthrough.with_label_values(&[self.method.name(), reason]).inc();
+    }
+
+    /// A piece of the request passes.
+    pub fn request_piece(&self, piece: &Bytes) {
+        if let Some(tapped) = &self.tapped {
+            tapped.request(piece);
+        }
+    }
+
+    /// All of the request has passed.
+    pub fn request_is_over(&self) {
+        if let Some(tapped) = &self.tapped {
+            tapped.request_is_over();
+        }
+    }
+
+    /// A piece of the answer passes.
+    pub fn answer_piece(&self, piece: &Bytes) {
+        if let Some(tapped) = &self.tapped {
+            tapped.answer(piece);
+        }
     }
 
     /// Counts a message of the request.

@@ -5,12 +5,12 @@
 //!                         ├─ intercept              calls that somebody wants to see first
 //!                         ├─ relay ─ pump, source   one a call: two streams tied together
 //!                         ├─ upstream               the connections to the runtime
-//!                         ├─ latency                where the time of a call goes
+//!                         ├─ latency ─ tap          where the time of a call goes; what of it is shown to others
 //!                         └─ rescue                 errors → what goes over the wire
 //! ```
 //!
 //! It runs on a current-thread runtime of its own and knows nothing of hooks: what it must not be slowed by cannot reach it. Whoever wants
-//! to see calls is an [`Interceptor`].
+//! to see calls before they go on is an [`Interceptor`]; whoever wants to see them pass has a [`Tap`].
 
 mod connection;
 mod heartbeat;
@@ -24,6 +24,7 @@ mod relay;
 mod rescue;
 mod settings;
 mod source;
+mod tap;
 mod upstream;
 mod wake;
 
@@ -33,3 +34,4 @@ pub use intercept::{Answer, Asked, Call, Decision, Interceptor, Judged, Nobody, 
 pub use latency::{Finished, LatencyMetrics, Phase, Recorder, Shares};
 pub use listener::{ListenError, Listener, run};
 pub use rescue::Status;
+pub use tap::{Begun, Body, Ended, Seen, Tap};

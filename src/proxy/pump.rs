@@ -73,8 +73,14 @@ impl Pump {
         self.to
     }
 
-    /// Passes on what can be; ready when the end of the stream has been passed on. `message` hears the size of each message.
-    pub fn poll(&mut self, cx: &mut Context<'_>, mut message: impl FnMut(u32)) -> Poll<Result<(), Broken>> {
+    /// Passes on what can be; ready when the end of the stream has been passed on. `message` hears the size of each message, `passing` sees
+    /// each piece.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut message: impl FnMut(u32),
+        passing: impl Fn(&Bytes),
+    ) -> Poll<Result<(), Broken>> {
         loop {
             if !self.piece.is_empty() {
                 self.waiting = Waiting::Sink;
@@ -88,6 +94,7 @@ impl Pump {
             match ready!(self.from.poll_data(cx)) {
                 Some(Ok(piece)) => {
                     self.meter.feed(&piece, &mut message);
+                    passing(&piece);
                     self.last = self.from.is_over();
                     // An empty frame that does not end the stream says nothing.
                     if piece.is_empty() && self.last {

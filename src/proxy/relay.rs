@@ -164,12 +164,13 @@ impl Relay {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Result<(), Reason> {
         let Request::Flowing(pump) = &mut self.request else { return Ok(()) };
         let watch = &self.watch;
-        match pump.poll(cx, |size| watch.request_message(size)) {
+        match pump.poll(cx, |size| watch.request_message(size), |piece| watch.request_piece(piece)) {
             Poll::Pending => return Ok(()),
             Poll::Ready(Err(Broken::Source(error))) => return Err(rescue::downstream_failed(&error)),
             // What the runtime made of the call, its answer says; that it reads no more is no error yet.
             Poll::Ready(Ok(()) | Err(Broken::Sink(_))) => {}
         }
+        watch.request_is_over();
         if let Request::Flowing(pump) = mem::replace(&mut self.request, Request::Taken) {
             self.request = Request::Over(pump.into_sink());
         }
@@ -211,7 +212,7 @@ impl Relay {
                 }
                 Answer::Flowing(pump) => {
                     let watch = &self.watch;
-                    match pump.poll(cx, |size| watch.response_message(size)) {
+                    match pump.poll(cx, |size| watch.response_message(size), |piece| watch.answer_piece(piece)) {
                         Poll::Ready(Ok(())) => {
                             let status = pump.status.unwrap_or(Code::UNKNOWN);
                             let Answer::Flowing(pump) = mem::replace(&mut self.answer, Answer::Over(None)) else {

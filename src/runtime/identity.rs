@@ -1,17 +1,17 @@
 //! What pods and containers are, in the runtime's words.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tonic::{Code, Request, Status};
 
 use super::Runtime;
 use crate::cri::v1::{
-    self, ContainerFilter, ContainerState, ContainerStateValue, ContainerStatusRequest, ListContainersRequest,
-    ListPodSandboxRequest, NamespaceMode, PodSandbox, PodSandboxState, PodSandboxStatus, PodSandboxStatusRequest,
-    StopContainerRequest,
+    self, ContainerFilter, ContainerState, ContainerStateValue, ContainerStatus, ContainerStatusRequest,
+    ListContainersRequest, ListPodSandboxRequest, NamespaceMode, PodSandbox, PodSandboxState, PodSandboxStatus,
+    PodSandboxStatusRequest, StopContainerRequest,
 };
-use crate::inventory::{self, Boxed, Member, State};
+use crate::inventory::{self, Boxed, Exit, Member, State};
 use crate::lifecycle::{Address, Container, Pod};
 
 /// How long the runtime may take to say what it knows. A call of the kubelet's waits for it, and would wait for the same runtime anyway.
@@ -40,6 +40,15 @@ impl Runtime {
         }
     }
 
+    async fn container_status(&self, container: &str) -> Result<Option<ContainerStatus>, String> {
+        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
+        match self.client.clone().container_status(within(LIMIT, request)).await {
+            Ok(answer) => Ok(answer.into_inner().status),
+            Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(told("ContainerStatus", &status)),
+        }
+    }
+
     /// Where the sandbox can be reached now.
     pub(super) async fn address_of(&self, sandbox: &str) -> Result<Address, String> {
         let Some(status) = self.sandbox_status(sandbox).await? else { return Ok(Address::Nowhere) };
@@ -53,24 +62,17 @@ impl Runtime {
 
     async fn member(&self, id: &str) -> Result<Option<Member>, String> {
         let filter = Some(ContainerFilter { id: id.to_owned(), ..ContainerFilter::default() });
-        let status = ContainerStatusRequest { container_id: id.to_owned(), verbose: false };
-        let (mut one, mut other) = (self.client.clone(), self.client.clone());
+        let mut client = self.client.clone();
         // The list knows the sandbox; only the status knows the image by the name the user wrote.
         let (list, status) = tokio::join!(
-            one.list_containers(within(LIMIT, ListContainersRequest { filter })),
-            other.container_status(within(LIMIT, status)),
+            client.list_containers(within(LIMIT, ListContainersRequest { filter })),
+            self.container_status(id),
         );
         let list = list.map_err(|status| told("ListContainers", &status))?.into_inner().containers;
         let [found] = <[_; 1]>::try_from(list).map_or([None], |[found]| [Some(found)]);
         let Some(found) = found else { return Ok(None) };
-        let image = match status {
-            Ok(answer) => {
-                let image = answer.into_inner().status.and_then(|status| status.image).unwrap_or_default();
-                image.name_for_people().to_owned()
-            }
-            Err(status) if status.code() == Code::NotFound => return Ok(None),
-            Err(status) => return Err(told("ContainerStatus", &status)),
-        };
+        let Some(status) = status? else { return Ok(None) };
+        let image = status.image.unwrap_or_default().name_for_people().to_owned();
         let metadata = found.metadata.unwrap_or_default();
         let container = Container {
             id: found.id,
@@ -110,18 +112,27 @@ impl inventory::Runtime for Runtime {
     }
 
     fn state(&self, container: &str) -> Boxed<'_, Result<Option<State>, String>> {
-        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: false };
+        let container = container.to_owned();
         Box::pin(async move {
-            match self.client.clone().container_status(within(LIMIT, request)).await {
-                Ok(answer) => Ok(answer.into_inner().status.map(|status| match status.state() {
-                    ContainerState::ContainerCreated => State::Created,
-                    ContainerState::ContainerRunning => State::Running,
-                    ContainerState::ContainerExited => State::Exited,
-                    ContainerState::ContainerUnknown => State::Unknown,
-                })),
-                Err(status) if status.code() == Code::NotFound => Ok(None),
-                Err(status) => Err(told("ContainerStatus", &status)),
-            }
+            let status = self.container_status(&container).await?;
+            Ok(status.map(|status| match status.state() {
+                ContainerState::ContainerCreated => State::Created,
+                ContainerState::ContainerRunning => State::Running,
+                ContainerState::ContainerExited => State::Exited,
+                ContainerState::ContainerUnknown => State::Unknown,
+            }))
+        })
+    }
+
+    fn exit(&self, container: &str) -> Boxed<'_, Result<Option<Exit>, String>> {
+        let container = container.to_owned();
+        Box::pin(async move {
+            let status = self.container_status(&container).await?;
+            let exited = status.filter(|status| status.state() == ContainerState::ContainerExited);
+            Ok(exited.map(|status| {
+                let since = Duration::from_nanos(u64::try_from(status.finished_at).unwrap_or(0));
+                Exit { code: status.exit_code, at: SystemTime::UNIX_EPOCH + since }
+            }))
         })
     }
 

@@ -1,7 +1,7 @@
 //! crihook as its users run it: a process of its own, in front of a node's containerd.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -85,6 +85,24 @@ impl Crihook {
         let (status, page) = http::get(self.metrics, "/metrics").await;
         assert_eq!(status, 200, "{page}");
         page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Passes the metrics page through `promtool check metrics`, which must not say a word.
+    pub async fn check_metrics(&self) {
+        let (status, page) = http::get(self.metrics, "/metrics").await;
+        assert_eq!(status, 200, "{page}");
+        let mut promtool = Command::new("promtool")
+            .args(["check", "metrics"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("promtool: run `tests/run packages`");
+        // Dropped at the end of the statement: promtool reads to the end.
+        promtool.stdin.take().unwrap().write_all(page.as_bytes()).expect("the page is taken");
+        let said = promtool.wait_with_output().expect("promtool to end");
+        let words = [said.stdout, said.stderr].map(|words| String::from_utf8_lossy(&words).into_owned()).concat();
+        assert!(said.status.success() && words.is_empty(), "{words}");
     }
 
     /// The sum over the series of the counter `name` that have these labels, perhaps among others.

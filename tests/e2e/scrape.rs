@@ -56,17 +56,19 @@ async fn prometheus_counts_the_calls_made(series: Series) {
         })
         .await;
     }
+    crihook.check_metrics().await;
     crihook.stop();
 }
 
 /// Dropping it ends the process.
-struct Prometheus {
+pub struct Prometheus {
     address: SocketAddr,
     process: Child,
 }
 
 impl Prometheus {
-    fn start(dir: &Path, target: SocketAddr) -> Self {
+    /// Scrapes `target` from now on; what it needs lies in `dir`.
+    pub fn start(dir: &Path, target: SocketAddr) -> Self {
         // It cannot say which port it took, so it gets one that was free a moment ago.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = format!(
@@ -86,7 +88,7 @@ impl Prometheus {
     }
 
     /// The values of the series that `query` gives at this moment.
-    async fn query(&self, query: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+    pub async fn query(&self, query: &str) -> Result<Vec<String>, Box<dyn std::error::Error>> {
         let encoded = query.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
         let (status, body) = http::try_get(self.address, &format!("/api/v1/query?query={encoded}")).await?;
         let answer: Value = serde_json::from_str(&body)?;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 /// A module, and what its `use crate::` lines may begin with. `None`: the composition root, which may use everything.
-const ALLOWED: [(&str, Option<&[&str]>); 19] = [
+const ALLOWED: [(&str, Option<&[&str]>); 21] = [
     ("app", None),
     ("cli", None),
     ("lib", None),
@@ -15,13 +15,15 @@ const ALLOWED: [(&str, Option<&[&str]>); 19] = [
     ("cri", Some(&[])),
     ("drain", Some(&[])),
     ("hooks", Some(&["lifecycle", "journal", "clock", "drain", "metrics"])),
-    ("interposer", Some(&["proxy", "hooks", "inventory", "cri", "lifecycle", "clock", "drain"])),
+    ("identity", Some(&["cri", "lifecycle"])),
+    ("interposer", Some(&["proxy", "hooks", "inventory", "identity", "cri", "lifecycle", "clock", "drain"])),
     ("inventory", Some(&["lifecycle"])),
     ("journal", Some(&["lifecycle", "metrics"])),
     ("lifecycle", Some(&["clock"])),
     ("metrics", Some(&[])),
     ("proxy", Some(&["cri", "drain", "metrics"])),
     ("runtime", Some(&["cri", "lifecycle", "hooks", "inventory"])),
+    ("sight", Some(&["proxy", "inventory", "identity", "journal", "cri", "lifecycle", "clock", "metrics"])),
     ("sim", Some(&["cri"])),
     ("telemetry", Some(&[])),
 ];

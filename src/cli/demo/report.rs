@@ -120,7 +120,7 @@ impl Report {
 
     /// A line for a call that has just ended.
     pub fn call(&mut self, call: &Finished) -> io::Result<()> {
-        let Finished { method, code, duration, shares } = *call;
+        let Finished { method, code, duration, shares, .. } = *call;
         let row = self.tally.entry(method.index()).or_insert_with(|| Row::new(method));
         row.add(call);
         let at = self.ink(Ink::Dim, &format!("{:>8}", precise(self.begun.elapsed())));
@@ -345,7 +345,9 @@ mod tests {
             [("Version", Code::OK, 90), ("Version", Code::UNAVAILABLE, 110), ("GetContainerEvents", Code::CANCELED, 5)]
         {
             let shares = Shares { overhead: micros(overhead), upstream: micros(1_000 - overhead), ..Shares::default() };
-            report.call(&Finished { method: method(name), code, duration: micros(1_000), shares }).expect("written");
+            let (begun, handed_on) = (std::time::Instant::now(), None);
+            let call = Finished { method: method(name), code, begun, handed_on, duration: micros(1_000), shares };
+            report.call(&call).expect("written");
         }
         for millis in [300, 310] {
             report.run(&run("drain", "PreStop", Outcome::Succeeded, 1, millis)).expect("written");

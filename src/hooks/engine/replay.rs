@@ -6,7 +6,7 @@ use super::Engine;
 use super::record::Begun;
 use super::run::Run;
 use super::terms::{Stop, Terms};
-use crate::journal::NewRun;
+use crate::journal::{NATIVE, NewRun};
 use crate::lifecycle::Point;
 
 /// Why there is no replay.
@@ -22,6 +22,11 @@ pub enum NoReplay {
         /// Where it was bound.
         point: Point,
     },
+    /// It is none of crihook's.
+    #[error(
+        "run {0} is of a hook that the pod itself has: the kubelet ran it, crihook has only seen it, and can run it no more"
+    )]
+    Native(Arc<str>),
     /// Nothing new is begun.
     #[error("crihook is ending, and begins nothing new")]
     Ending,
@@ -38,6 +43,9 @@ impl Engine {
         let means = &self.means;
         if means.drain.is_draining() {
             return Err(NoReplay::Ending);
+        }
+        if past.mode == NATIVE {
+            return Err(NoReplay::Native(Arc::clone(&past.id)));
         }
         let point = past.event.point;
         let bound = self.active().bound(&past.policy, &past.hook, point).ok_or_else(|| NoReplay::HookGone {

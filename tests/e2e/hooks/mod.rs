@@ -6,5 +6,6 @@ mod failure;
 mod network;
 mod restart;
 pub mod scene;
+mod sight;
 mod start;
 mod stop;

@@ -156,9 +156,10 @@ impl Scene {
         .await;
     }
 
-    /// Removes the pod and ends crihook, which must go without complaint.
+    /// Removes the pod and ends crihook, which must go without complaint, and with metrics that promtool has nothing against.
     pub async fn close(mut self) {
         self.pod.remove(&mut self.client).await;
+        self.crihook.check_metrics().await;
         self.crihook.stop();
     }
 }

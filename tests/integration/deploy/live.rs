@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::dashboard::queries;
 use super::prometheus::Prometheus;
 use super::rules::{rules, text};
+use super::shipped;
 use super::stage::Stage;
-use super::{is_for_later, shipped};
 use crate::wire::peer::{until, within};
 
 /// Lets things happen until every query has had an answer, each at some time.
@@ -41,8 +41,8 @@ async fn answered(prometheus: &Prometheus, stage: &Stage, mut asked: Vec<(String
 async fn every_panel_has_an_answer() {
     let stage = Stage::set().await;
     let prometheus = Prometheus::start(&stage.node.crihook.metrics_addr().await, &[]).await;
-    let asked = queries().into_iter().filter(|query| !is_for_later(&query.expr));
-    let asked = asked.map(|query| (query.panel, query.expr, query.legend)).collect();
+    let asked = queries();
+    let asked = asked.into_iter().map(|query| (query.panel, query.expr, query.legend)).collect();
     answered(&prometheus, &stage, asked).await;
 }
 
@@ -52,8 +52,10 @@ async fn every_rule_is_evaluated_without_an_error_and_a_wrong_policy_is_noticed(
     let files = [shipped("prometheus/recording.yaml"), shipped("prometheus/alerts.yaml")];
     let prometheus =
         Prometheus::start(&stage.node.crihook.metrics_addr().await, &files.each_ref().map(|file| &**file)).await;
-    let recorded = rules("record").into_iter().filter(|rule| !is_for_later(text(rule, "expr")));
-    let recorded = recorded.map(|rule| (rule["record"].to_string(), text(&rule, "record").to_owned(), BTreeSet::new()));
+    let recorded = rules("record");
+    let recorded = recorded
+        .into_iter()
+        .map(|rule| (rule["record"].to_string(), text(&rule, "record").to_owned(), BTreeSet::new()));
     answered(&prometheus, &stage, recorded.collect()).await;
 
     stage.blunder().await;

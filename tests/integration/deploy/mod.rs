@@ -15,29 +15,6 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// Metrics that the dashboard and the rules know and this crihook does not have yet, each as its samples are called, with its labels.
-/// Once it has one, a test fails until the line is gone.
-const NOT_YET: [(&str, &[&str]); 13] = [
-    ("crihook_container_grace_period_seconds_bucket", &["le"]),
-    ("crihook_container_grace_period_seconds_count", &[]),
-    ("crihook_container_grace_period_seconds_sum", &[]),
-    ("crihook_container_grace_used_ratio_bucket", &["le"]),
-    ("crihook_container_termination_duration_seconds_bucket", &["end", "le"]),
-    ("crihook_container_termination_duration_seconds_count", &["end"]),
-    ("crihook_image_pull_duration_seconds_bucket", &["le", "result"]),
-    ("crihook_image_pull_duration_seconds_count", &["result"]),
-    ("crihook_native_hook_duration_seconds_bucket", &["le", "point", "result"]),
-    ("crihook_native_hook_duration_seconds_count", &["point", "result"]),
-    ("crihook_pod_startup_duration_seconds_bucket", &["le", "phase"]),
-    ("crihook_pod_startup_duration_seconds_count", &["phase"]),
-    ("crihook_pod_startup_duration_seconds_sum", &["phase"]),
-];
-
-/// Whether a query is about metrics that are not there yet, and so may have no answer.
-fn is_for_later(query: &str) -> bool {
-    NOT_YET.iter().any(|(name, _)| query.contains(name))
-}
-
 /// Where a file lies that is shipped.
 fn shipped(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(file)

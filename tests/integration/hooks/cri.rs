@@ -63,6 +63,20 @@ impl Cri {
         self.images.clone().remove_image(RemoveImageRequest { image: Some(image) }).await.expect("removed");
     }
 
+    /// For a pod, as the kubelet says it.
+    pub async fn pull_for(&self, pod: &PodSandboxConfig, image: &str) -> Result<(), Status> {
+        let image = ImageSpec { image: image.into(), ..ImageSpec::default() };
+        let request = PullImageRequest { image: Some(image), sandbox_config: Some(pod.clone()) };
+        self.images.clone().pull_image(request).await.map(drop)
+    }
+
+    /// `timeout` in seconds; zero is no limit.
+    pub async fn exec(&self, id: &str, command: &[&str], timeout: i64) -> Result<ExecSyncResponse, Status> {
+        let cmd = command.iter().map(ToString::to_string).collect();
+        let request = ExecSyncRequest { container_id: id.into(), cmd, timeout };
+        Ok(self.pods().exec_sync(request).await?.into_inner())
+    }
+
     pub async fn run_pod(&self, config: &PodSandboxConfig) -> Result<String, Status> {
         let request = RunPodSandboxRequest { config: Some(config.clone()), runtime_handler: String::new() };
         Ok(self.pods().run_pod_sandbox(within(2 * SHORT, request)).await?.into_inner().pod_sandbox_id)

@@ -28,6 +28,8 @@ mod rejections;
 mod reload;
 mod repeats;
 mod retries;
+mod sight;
+mod table;
 mod teardown;
 mod untouched;
 

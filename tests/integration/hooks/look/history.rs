@@ -55,7 +55,7 @@ async fn programs_get_documents_with_the_keys_that_the_readme_has() {
     let list = ask(&place, &["history", "-o", "json"]).await.document();
     let runs = list.as_array().expect("a list");
     let of = |hook: &str| runs.iter().find(|run| run["hook"] == hook).expect("its run");
-    let keys = |document: &Value| document.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let keys = |document: &Value| sorted(document.as_object().expect("an object").keys().cloned());
     let of_a_run = [
         "attempts",
         "container",

@@ -64,6 +64,13 @@ async fn ask_first(place: &Place, arguments: &[&str]) -> Said {
     ask(place, arguments).await
 }
 
+/// In the order of the alphabet.
+fn sorted<T: Ord>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = all.collect();
+    all.sort_unstable();
+    all
+}
+
 /// Compares a page with the snapshot of that name, but for what differs from one time to the next.
 fn assert_page(name: &str, place: &Place, page: &str) {
     let directory = place.path("");
