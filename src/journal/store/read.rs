@@ -72,10 +72,12 @@ fn condition(filter: &Filter) -> (String, Vec<Value>) {
         // Their index has all that this takes, so that no run is read in vain.
         and("id IN (SELECT id FROM runs WHERE substr(id, 1, length(?)) = ? OR substr(id, -length(?)) = ?)", text(id));
     }
+    // There are fewer runs of a pod than of a namespace: with both, only the pod's index is to be used.
+    let namespace = if filter.pod.is_some() { "+namespace = ?" } else { "namespace = ?" };
     for (column, wanted) in [
         ("policy = ?", &filter.policy),
         ("hook = ?", &filter.hook),
-        ("namespace = ?", &filter.namespace),
+        (namespace, &filter.namespace),
         ("pod = ?", &filter.pod),
         ("(container = ? OR container_id = ?)", &filter.container),
     ] {
