@@ -74,6 +74,7 @@ async fn a_disk_that_turns_read_only_is_followed_by_the_one_that_takes_its_place
     place.write("a.yaml", &hooks(&server));
     let mut life = Life::begin(&place, &server).await;
     life.pod("before").await;
+    life.is_remembered(&["before"]).await;
 
     disk.fail();
     life.pod("read-only").await;
