@@ -47,11 +47,11 @@ impl Afterwards {
         let hooks = watched.plan(Point::post(watched.kind));
         let began = Instant::now();
         let (fired, replaced) = interposer.succeeded(watched, made, promise, hooks).await;
-        let waited = if fired.ran { began.elapsed() } else { Duration::ZERO };
         // What was promised is on its way before the client may believe that all is done.
         if fired.queued {
             interposer.0.engine.recorded().await;
         }
+        let waited = if fired.ran || fired.queued { began.elapsed() } else { Duration::ZERO };
         Judged { replaced, waited }
     }
 }

@@ -122,15 +122,16 @@ impl Interposer {
         let promise = self.promise(&watched);
         let began = Instant::now();
         let (fired, patched) = self.hooks_before(&watched, &request, &call.message).await;
-        let waited = if fired.ran { began.elapsed() } else { Duration::ZERO };
         if let Err(rejection) = fired.verdict {
             let refused = Status::failed_precondition(format!("{} refused by {rejection}", kind.name()));
-            return verdict(Decision::Refuse(refused), waited);
+            return verdict(Decision::Refuse(refused), began.elapsed());
         }
         // What is to follow the call is safe before the runtime hears of the call.
-        if fired.queued || promise.is_some() {
+        let owes = fired.queued || promise.is_some();
+        if owes {
             self.0.engine.recorded().await;
         }
+        let waited = if fired.ran || owes { began.elapsed() } else { Duration::ZERO };
         let witness = Some(Box::new(Afterwards::new(self, watched, promise)) as _);
         verdict(Decision::Pass { patched, witness }, waited)
     }

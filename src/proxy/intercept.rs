@@ -68,7 +68,7 @@ pub struct Call {
 pub struct Verdict {
     /// See [`Decision`].
     pub decision: Decision,
-    /// How long the call was kept waiting for blocking hooks. What else the question took is overhead.
+    /// How long the call was kept waiting for blocking hooks, or until what others are promised is safe. What else the question took is overhead.
     pub waited: Duration,
 }
 

@@ -109,7 +109,7 @@ impl LatencyMetrics {
             upstream: histogram("crihook_cri_upstream_duration_seconds", "The part of a call spent in the runtime.")?,
             hook_wait: histogram(
                 "crihook_cri_hook_wait_seconds",
-                "The part of a call spent waiting for blocking hooks.",
+                "The part of a call spent waiting for blocking hooks, and until what is promised to others is on disk.",
             )?,
             client_wait: histogram(
                 "crihook_cri_client_wait_seconds",

@@ -113,6 +113,8 @@ async fn a_disk_that_hangs_keeps_no_call_waiting_for_long() {
     disk.freeze();
     life.pod("hanging").await;
     life.is_degraded(&["takes longer than", "journal.db"]).await;
+    let waited = life.node.metrics().await.sum("crihook_cri_hook_wait_seconds_sum", &[]);
+    assert!(waited > 0.9, "who looks where the time went sees hooks, and not crihook: {waited}");
     life.pod("still-hanging").await;
 
     disk.thaw();
