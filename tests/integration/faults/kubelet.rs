@@ -1,12 +1,14 @@
 //! A pod's whole life, made by somebody who behaves as the kubelet does when its calls fail: it looks at what there is, and goes on from there.
 
+use std::fmt::Debug;
 use std::time::Instant;
 
-use crihook::cri::v1::{ContainerState, PodSandboxState};
+use crihook::cri::v1::{Container, ContainerState, PodSandboxState};
+use tonic::Status;
 
 use super::stage::Stage;
 use super::witness::Witness;
-use crate::hooks::cri::{container, pod};
+use crate::hooks::cri::{Cri, container, pod};
 use crate::wire::peer::stand::PATIENCE;
 
 /// In seconds.
@@ -19,19 +21,6 @@ pub struct Kubelet<'a> {
     pub stage: &'a Stage,
     pub witness: &'a Witness,
     pub dice: fastrand::Rng,
-}
-
-/// Fails a test that does not get on.
-struct Patience(Instant);
-
-impl Patience {
-    fn new() -> Self {
-        Self(Instant::now())
-    }
-
-    fn goes_on(&self, with: &str) {
-        assert!(self.0.elapsed() < 3 * PATIENCE, "{with}: still not done");
-    }
 }
 
 impl Kubelet<'_> {
@@ -48,78 +37,84 @@ impl Kubelet<'_> {
     }
 
     async fn sandbox(&self, name: &str) -> String {
-        let patience = Patience::new();
+        let uid = format!("uid-of-{name}");
+        let (patience, mut config) = (Patience::new(), pod(name));
         loop {
-            patience.goes_on(name);
-            let uid = format!("uid-of-{name}");
-            let Some(found) = self.stage.call(("list", name), |cri| async move { cri.sandboxes(&uid).await }).await
-            else {
-                continue;
-            };
+            let found = self.insist(("list", name), async |cri| cri.sandboxes(&uid).await).await;
             if let Some(ready) = found.iter().find(|found| found.state() == PodSandboxState::SandboxReady) {
                 return ready.id.clone();
             }
-            let mut config = pod(name);
             config.metadata.get_or_insert_default().attempt = u32::try_from(found.len()).expect("a few");
-            let made = self.stage.call(("run", name), |cri| async move { cri.run_pod(&config).await }).await;
+            let made = self.stage.call(("run", name), async |cri| cri.run_pod(&config).await).await;
             if let Some(made) = made {
                 return made;
             }
+            patience.goes_on(name);
         }
     }
 
     async fn running(&self, name: &str, sandbox: &str) -> String {
-        let patience = Patience::new();
+        let (patience, mut config) = (Patience::new(), container("main", &[]));
         loop {
-            patience.goes_on(name);
-            let Some(found) = self.stage.call(("list", name), |cri| async move { cri.containers(sandbox).await }).await
-            else {
-                continue;
-            };
-            if let Some(runs) = found.iter().find(|found| found.state() == ContainerState::ContainerRunning) {
+            let found = self.insist(("list", name), async |cri| cri.containers(sandbox).await).await;
+            if let Some(runs) = found.iter().find(|found| runs(found)) {
                 return runs.id.clone();
             }
-            let mut config = container("main", &[]);
             config.metadata.get_or_insert_default().attempt = u32::try_from(found.len()).expect("a few");
-            let create = async |cri: crate::hooks::cri::Cri| cri.create(sandbox, &config, &pod(name)).await;
-            let Some(made) = self.stage.call(("create", name), create).await else { continue };
-            let id = made.clone();
-            if self.stage.call(("start", name), |cri| async move { cri.start(&id).await }).await.is_some() {
-                return made;
+            let create = async |cri: Cri| cri.create(sandbox, &config, &pod(name)).await;
+            if let Some(id) = self.stage.call(("create", name), create).await
+                && self.stage.call(("start", name), async |cri| cri.start(&id).await).await.is_some()
+            {
+                return id;
             }
+            patience.goes_on(name);
         }
     }
 
     async fn end(&mut self, sandbox: &str) {
-        let patience = Patience::new();
-        let found = loop {
-            patience.goes_on(sandbox);
-            let found = self.stage.call(("list", sandbox), |cri| async move { cri.containers(sandbox).await }).await;
-            if let Some(found) = found {
-                break found;
-            }
-        };
-        for running in found.iter().filter(|found| found.state() == ContainerState::ContainerRunning) {
-            let stop = |cri: crate::hooks::cri::Cri| async move { cri.stop(&running.id, GRACE).await };
-            while self.stage.call(("stop", &running.id), stop).await.is_none() {
-                patience.goes_on(sandbox);
+        let found = self.insist(("list", sandbox), async |cri| cri.containers(sandbox).await).await;
+        for running in found.iter().filter(|found| runs(found)) {
+            let patience = Patience::new();
+            while self.stage.call("stop", async |cri| cri.stop(&running.id, GRACE).await).await.is_none() {
+                patience.goes_on(&running.id);
                 // What the kubelet does when a stop has failed: no grace for the sandbox, and then the stop again.
                 if self.dice.bool() {
-                    self.stage.call(("stop", sandbox), |cri| async move { cri.stop_pod(sandbox).await }).await;
+                    self.stage.call("stop", async |cri| cri.stop_pod(sandbox).await).await;
                 }
             }
         }
-        while self.stage.call(("stop", sandbox), |cri| async move { cri.stop_pod(sandbox).await }).await.is_none() {
-            patience.goes_on(sandbox);
-        }
+        self.insist(("stop", sandbox), async |cri| cri.stop_pod(sandbox).await).await;
         for found in &found {
-            let remove = |cri: crate::hooks::cri::Cri| async move { cri.remove(&found.id).await };
-            while self.stage.call(("remove", &found.id), remove).await.is_none() {
-                patience.goes_on(sandbox);
+            self.insist(("remove", &found.id), async |cri| cri.remove(&found.id).await).await;
+        }
+        self.insist(("remove", sandbox), async |cri| cri.remove_pod(sandbox).await).await;
+    }
+
+    /// Makes a call until it succeeds.
+    async fn insist<T>(&self, what: impl Debug, call: impl AsyncFn(Cri) -> Result<T, Status>) -> T {
+        let patience = Patience::new();
+        loop {
+            if let Some(answer) = self.stage.call(&what, &call).await {
+                return answer;
             }
+            patience.goes_on(&what);
         }
-        while self.stage.call(("remove", sandbox), |cri| async move { cri.remove_pod(sandbox).await }).await.is_none() {
-            patience.goes_on(sandbox);
-        }
+    }
+}
+
+fn runs(container: &Container) -> bool {
+    container.state() == ContainerState::ContainerRunning
+}
+
+/// Fails a test that does not get on.
+struct Patience(Instant);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn goes_on(&self, with: impl Debug) {
+        assert!(self.0.elapsed() < 3 * PATIENCE, "{with:?}: still not done");
     }
 }

@@ -26,7 +26,6 @@ const BACKOFF: Duration = Duration::from_millis(15);
 
 /// See the module. It belongs to one task.
 pub struct Stage {
-    pub place: Place,
     pub runtime: Runtime,
     pub server: HookServer,
     flags: process::Flags,
@@ -38,6 +37,8 @@ pub struct Stage {
     /// Calls that failed for no reason that the test has given.
     pub failures: RefCell<Vec<String>>,
     _serving: JoinSet<()>,
+    /// Last: a crihook that still runs would make its directory anew.
+    pub place: Place,
 }
 
 /// What a kill has hit.
@@ -75,7 +76,7 @@ impl Stage {
         let cri = RefCell::new(Cri::at(&place.path("front.sock")));
         let life = Cell::new((0, false));
         let (in_flight, failures) = (Cell::new(0), RefCell::default());
-        let stage = Self { place, runtime, server, flags, crihook, cri, life, in_flight, failures, _serving: serving };
+        let stage = Self { runtime, server, flags, crihook, cri, life, in_flight, failures, _serving: serving, place };
         stage.serves().await;
         stage.cri().pull().await;
         stage
@@ -111,10 +112,7 @@ impl Stage {
     }
 
     /// Makes a call. One that fails gives nothing, after a while; where no kill explains that, it is among the failures.
-    pub async fn call<T, F>(&self, what: impl Debug, call: impl FnOnce(Cri) -> F) -> Option<T>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
+    pub async fn call<T>(&self, what: impl Debug, call: impl AsyncFnOnce(Cri) -> Result<T, Status>) -> Option<T> {
         let before = self.life.get();
         self.in_flight.set(self.in_flight.get() + 1);
         let answer = call(self.cri()).await;
