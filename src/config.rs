@@ -2,21 +2,21 @@
 
 mod hooks;
 mod journal;
+mod values;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
-
-use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::hooks::Options;
 use crate::journal::Retention;
 use crate::telemetry::Level;
+use crate::trace::Collector;
 
 pub use hooks::Hooks;
 pub use journal::Journal;
+use values::deserialize_from_text;
+pub use values::{Address, Count, Endpoint, Span};
 
 /// Where the config file is looked for when none is named.
 pub const DEFAULT_FILE: &str = "/etc/crihook/config.yaml";
@@ -49,130 +49,6 @@ pub enum ConfigError {
     SameSocket(&'static str, &'static str, Endpoint),
 }
 
-/// A unix socket, written with or without `unix://`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Endpoint(PathBuf);
-
-impl Endpoint {
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    /// Whether `path` is the same socket.
-    #[must_use]
-    pub fn is_at(&self, path: &Path) -> bool {
-        self.real() == Self(path.to_owned()).real()
-    }
-
-    /// The path with the links in its directory resolved: `/var/run/x.sock` is `/run/x.sock`.
-    fn real(&self) -> PathBuf {
-        let directory = self.0.parent().and_then(|directory| directory.canonicalize().ok());
-        match (directory, self.0.file_name()) {
-            (Some(directory), Some(name)) => directory.join(name),
-            _ => self.0.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unix://{}", self.0.display())
-    }
-}
-
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let path = text.strip_prefix("unix://").unwrap_or(text);
-        if let Some((scheme, _)) = path.split_once("://") {
-            return Err(format!(
-                "`{scheme}://` is not supported; write the path of a unix socket, as unix:///run/x.sock"
-            ));
-        }
-        if !path.starts_with('/') || path.len() == 1 {
-            return Err(format!("`{text}` is not an absolute path; write it as unix:///run/x.sock"));
-        }
-        Ok(Self(path.into()))
-    }
-}
-
-/// A length of time as people write it: `10s`, `1m30s`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
-impl FromStr for Span {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|_| format!("`{text}` is not a duration with its unit; write one as 90s, 10m or 1h30m"))
-    }
-}
-
-/// An address and a port to serve HTTP on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address(pub SocketAddr);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| format!("`{text}` is not an address; write IP and port, as 127.0.0.1:9797"))
-    }
-}
-
-macro_rules! deserialize_from_text {
-    ($($type:ty: $expecting:literal),*) => {$(
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Text;
-                impl Visitor<'_> for Text {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($expecting)
-                    }
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
-                        text.parse().map_err(E::custom)
-                    }
-                }
-                deserializer.deserialize_str(Text)
-            }
-        }
-    )*};
-}
-use deserialize_from_text;
-
-/// A number from 1 to `MOST`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Count<const MOST: u32>(u32);
-
-impl<const MOST: u32> Count<MOST> {
-    /// It.
-    #[must_use]
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-}
-
-impl<const MOST: u32> FromStr for Count<MOST> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let count = text.parse().ok().filter(|count| (1..=MOST).contains(count));
-        count.map(Self).ok_or_else(|| format!("`{text}` is not a number from 1 to {MOST}"))
-    }
-}
-
-deserialize_from_text!(
-    Endpoint: "the path of a unix socket, as unix:///run/x.sock",
-    Address: "an IP and a port, as 127.0.0.1:9797",
-    Span: "a duration with its unit, as 90s or 10m"
-);
-
 /// What can be set, each by a flag, an environment variable (`CRIHOOK_` and the flag's name) or a key of the config file.
 #[derive(Debug, Clone, Default, PartialEq, clap::Args, serde::Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -195,6 +71,9 @@ pub struct Settings {
     /// Where /metrics, /livez and /readyz are served [default: 127.0.0.1:9797]
     #[arg(long, env = "CRIHOOK_METRICS_ADDR", value_name = "ADDRESS")]
     pub metrics_addr: Option<Address>,
+    /// Where traces are told, in OTLP over gRPC, as `http://127.0.0.1:4317` [default: nowhere]
+    #[arg(long, env = "CRIHOOK_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<Collector>,
     /// Where crihook's own commands talk to it [default: /run/crihook/admin.sock]
     #[arg(long, env = "CRIHOOK_ADMIN_SOCKET", value_name = "ENDPOINT")]
     pub admin_socket: Option<Endpoint>,
@@ -250,6 +129,7 @@ impl Settings {
             hooks_dir: self.hooks_dir.or(those.hooks_dir),
             state_dir: self.state_dir.or(those.state_dir),
             metrics_addr: self.metrics_addr.or(those.metrics_addr),
+            otlp_endpoint: self.otlp_endpoint.or(those.otlp_endpoint),
             admin_socket: self.admin_socket.or(those.admin_socket),
             drain_timeout: self.drain_timeout.or(those.drain_timeout),
             log_level: self.log_level.or(those.log_level),
@@ -287,6 +167,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// See [`Settings::metrics_addr`].
     pub metrics_addr: SocketAddr,
+    /// See [`Settings::otlp_endpoint`].
+    pub otlp_endpoint: Option<Collector>,
     /// See [`Settings::admin_socket`].
     pub admin_socket: Endpoint,
     /// See [`Settings::drain_timeout`].
@@ -311,6 +193,7 @@ impl TryFrom<Settings> for Config {
             hooks_dir: settings.hooks_dir.unwrap_or_else(|| "/etc/crihook/hooks.d".into()),
             state_dir: settings.state_dir.unwrap_or_else(|| "/var/lib/crihook".into()),
             metrics_addr: settings.metrics_addr.map_or_else(|| ([127, 0, 0, 1], 9797).into(), |address| address.0),
+            otlp_endpoint: settings.otlp_endpoint,
             admin_socket: endpoint(settings.admin_socket, "/run/crihook/admin.sock"),
             drain_timeout: settings.drain_timeout.map_or(Duration::from_mins(10), |span| span.0),
             log_level: settings.log_level.unwrap_or_default(),

@@ -17,12 +17,13 @@
 //! | [`cri`] | CRI's vocabulary: methods, codes, frames, patches, the view's messages |
 //! | [`lifecycle`] | points, pods, containers, events, outcomes: plain types |
 //! | [`sim`] | an embedded runtime and a scripted kubelet, for the demo and the tests |
+//! | [`trace`] | spans, and the collector that they are told |
 //! | [`clock`], [`drain`], [`metrics`], [`telemetry`] | what all share |
 //!
-//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, identity, cri, lifecycle, clock, drain`;
-//! `sight → proxy, inventory, identity, journal, cri, lifecycle, clock, metrics`; `identity → cri, lifecycle`; `proxy → cri, drain, metrics`; `hooks → lifecycle, journal, clock, drain, metrics`; `runtime → cri, lifecycle` and the traits of hooks and
+//! Dependencies point one way: `main → cli → app → everything below`; `interposer → proxy, hooks, inventory, identity, cri, lifecycle, clock, drain, trace`;
+//! `sight → proxy, inventory, identity, journal, cri, lifecycle, clock, metrics`; `identity → cri, lifecycle`; `proxy → cri, drain, metrics, trace`; `hooks → lifecycle, journal, clock, drain, metrics, trace`; `runtime → cri, lifecycle` and the traits of hooks and
 //! inventory; `inventory → lifecycle`; `journal → lifecycle, metrics`; `admin → drain, metrics`; `sim → cri`; `config → the types that modules declare`;
-//! `lifecycle → clock`; `clock`, `cri`, `drain`, `metrics` and `telemetry` use nothing of the crate.
+//! `lifecycle → clock, trace`; `clock`, `cri`, `drain`, `metrics`, `telemetry` and `trace` use nothing of the crate.
 //! A test holds the crate to it.
 
 pub mod admin;
@@ -44,3 +45,4 @@ pub mod runtime;
 pub mod sight;
 pub mod sim;
 pub mod telemetry;
+pub mod trace;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::trace::Context;
 
 /// Before a call is passed on, or after it has succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -239,6 +240,9 @@ pub struct Event {
     pub grace: Option<Duration>,
     /// When it happened.
     pub at: Moment,
+    /// What the spans of its hooks are below, if the call was traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Context>,
 }
 
 impl Event {

@@ -22,6 +22,7 @@ use crate::interposer::Interposer;
 use crate::inventory::Inventory;
 use crate::journal::{Journal, JournalMetrics, Settings, SqliteJournal};
 use crate::runtime::Runtime;
+use crate::trace::Tracer;
 
 use super::api::BEHIND;
 
@@ -48,6 +49,14 @@ impl HookFamilies {
     }
 }
 
+/// What there is around hooks.
+pub(super) struct Around {
+    pub families: HookFamilies,
+    pub runtime: Runtime,
+    pub drain: Drain,
+    pub tracer: Tracer,
+}
+
 /// Hooks that are at work.
 pub(super) struct Hooks {
     pub interposer: Interposer,
@@ -67,16 +76,14 @@ impl Hooks {
     /// to read policies again; `lock` is the state directory's, if another crihook has handed it over.
     pub async fn start(
         config: &Config,
-        families: HookFamilies,
-        runtime: &Runtime,
-        drain: &Drain,
+        Around { families, runtime, drain, tracer }: Around,
         observer: Option<mpsc::Sender<RunSeen>>,
         hangup: mpsc::Receiver<()>,
         lock: Option<OwnedFd>,
     ) -> Self {
         let options = &config.hooks;
         let address: IpAddr = options.node_address.unwrap_or_else(default_node_address);
-        let runtime = Arc::new(runtime.clone());
+        let runtime = Arc::new(runtime);
         let workshop = Workshop::new(runtime.clone(), options.node_name.clone(), address);
         let pause = Pause::open(&config.state_dir, families.paused);
         let settings = Settings::new(config.state_dir.clone(), config.journal);
@@ -88,6 +95,7 @@ impl Hooks {
             pause: pause.clone(),
             clock: Clock::system(),
             drain: drain.clone(),
+            tracer,
         };
         let engine = Engine::new(options, around, move |hook| workshop.build(hook));
         if let Some(observer) = observer {
@@ -95,7 +103,7 @@ impl Hooks {
         }
         let inventory = Arc::new(Inventory::new(runtime));
         let interposer =
-            Interposer::new(Arc::clone(&engine), Arc::clone(&inventory), options.reserve, pause.clone(), drain.clone());
+            Interposer::new(Arc::clone(&engine), Arc::clone(&inventory), options.reserve, pause.clone(), drain);
         let (reloader, set) =
             Reloader::start(&config.hooks_dir, &config.state_dir, options.defaults, families.policies);
         interposer.activate(set);

@@ -6,9 +6,11 @@
 pub mod api;
 mod hooks;
 mod page;
+mod probe;
 mod sight;
 mod sockets;
 mod systemd;
+mod traces;
 pub mod upgrade;
 
 use std::net::SocketAddr;
@@ -22,7 +24,7 @@ use prometheus::{IntGauge, IntGaugeVec, Opts, Registry};
 use sd_notify::NotifyState;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, timeout};
 
 use crate::admin::{Admin, Checks, Report};
 use crate::config::Config;
@@ -31,24 +33,25 @@ use crate::hooks::engine::RunSeen;
 use crate::interposer::Interposer;
 use crate::journal::SqliteJournal;
 use crate::metrics::{self, PulledCounter};
-use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Listener, Recorder, Shared, Tap};
+use crate::proxy::{self, Finished, Heartbeat, LatencyMetrics, Recorder, Shared, Tap};
 use crate::runtime::Runtime;
+use crate::trace::Tracer;
 
 use api::Api;
 use api::status::Sources;
-use hooks::{HookFamilies, Hooks};
+use hooks::{Around, HookFamilies, Hooks};
 use page::Page;
 use sight::Sight;
 use sockets::Sockets;
 use systemd::{notify, watchdog};
 use upgrade::{Inherited, Predecessor, Program, Requests, Upgrades};
 
-/// How often the runtime is asked whether it is there.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to say so.
 const PROBE_LIMIT: Duration = Duration::from_secs(2);
 /// How long the data path may take to answer a heartbeat before it counts as stuck.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(5);
+/// How long the end waits for the collector to take the last spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 /// How long the end waits for a copy of the policies that is being written.
 const LAST_COPY: Duration = Duration::from_secs(5);
 
@@ -183,19 +186,21 @@ impl App {
         self.look_at_endpoint();
         let runtime = Runtime::new(self.config.runtime_endpoint.path());
         let hangup = self.hangup.take().unwrap_or_else(|| mpsc::channel(1).1);
-        let families = self.hooks.clone();
+        let tracer = traces::start(&self.config, &self.registry);
+        let (families, drain) = (self.hooks.clone(), self.drain.clone());
+        let around = Around { families, runtime: runtime.clone(), drain, tracer: tracer.clone() };
         let (observer, lock) = (self.run_observer.take(), self.sockets.state.take());
-        let hooks = Hooks::start(&self.config, families, &runtime, &self.drain, observer, hangup, lock).await;
+        let hooks = Hooks::start(&self.config, around, observer, hangup, lock).await;
         let journal = Arc::clone(&hooks.journal);
         self.journal = Some(Arc::clone(&journal));
         // Nothing that could fail follows. Clients wait in the queue of the socket meanwhile.
         self.predecessor.relieve(&self.sockets.taken).await.context("the process before this one cannot be reached")?;
         let output = self.config.hooks.record_native_output;
         let (tap, looking) = self.sight.take().map(|sight| sight.start(&hooks, output)).unzip();
-        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone(), tap)?;
+        let (heartbeat, mut ended) = self.start_data_path(hooks.interposer.clone(), tap, tracer.clone())?;
         let copies = hooks.copies.clone();
         tokio::spawn(self.probe(runtime.clone()));
-        self.start_admin(runtime, hooks, &heartbeat);
+        self.start_admin(runtime, hooks, &heartbeat, tracer.clone());
         tracing::info!(
             listen = %self.config.listen,
             runtime = %self.config.runtime_endpoint,
@@ -237,6 +242,7 @@ impl App {
         }
         // Whatever could write has ended.
         journal.close().await;
+        tracer.finish(LAST_SPANS).await;
         tracing::info!(pid = std::process::id(), "done");
         ended.context("the data path is gone")?
     }
@@ -245,6 +251,7 @@ impl App {
         &mut self,
         interposer: Interposer,
         tap: Option<Tap>,
+        tracer: Tracer,
     ) -> Result<(Heartbeat, oneshot::Receiver<Result<()>>)> {
         let socket = self.sockets.cri.handle().context("cannot use the CRI socket")?;
         let mut endpoints = vec![self.config.runtime_endpoint.path().to_owned()];
@@ -257,7 +264,7 @@ impl App {
         let body = move || -> Result<()> {
             let runtime =
                 tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-            let recorder = Recorder::new(latency, observer, tap);
+            let recorder = Recorder::new(latency, observer, tap, tracer);
             let shared = Shared { endpoints, recorder, downstream, upstream, interceptor, drain };
             runtime.block_on(proxy::run(socket, shared, beats)).context("the CRI socket cannot be used")
         };
@@ -265,7 +272,7 @@ impl App {
         Ok((heartbeat, ended))
     }
 
-    fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat) {
+    fn start_admin(&mut self, runtime: Runtime, hooks: Hooks, heartbeat: &Heartbeat, tracer: Tracer) {
         let [downstream, upstream] = ["downstream", "upstream"].map(|side| self.connections.with_label_values(&[side]));
         let sources = Arc::new(Sources {
             config: self.config.clone(),
@@ -280,6 +287,7 @@ impl App {
             engine: Arc::clone(&hooks.engine),
             pause: hooks.pause.clone(),
             journal: Arc::clone(&hooks.journal) as _,
+            tracer,
         });
         let page = Page::start(Arc::clone(&sources), self.registry.clone()).serve();
         let api = Api::new(&hooks, sources, self.upgrades());
@@ -328,50 +336,6 @@ impl App {
             tokio::spawn(sockets::serve_admin(Admin { api: Some(api.serve()), ..admin }, socket, self.drain.clone()));
         }
     }
-
-    /// Keeps `crihook_upstream_up` true, and the socket's file like the runtime's once there is one, for as long as this process serves.
-    fn probe(&self, runtime: Runtime) -> impl Future<Output = ()> + 'static {
-        let (up, config, drain) = (self.upstream_up.clone(), self.config.clone(), self.drain.clone());
-        let owns_file = self.sockets.cri.owns_file();
-        let mut imitated = !owns_file || imitate(&config);
-        async move {
-            let (mut ticks, mut last) = (interval(PROBE_EVERY), None);
-            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            // While another process serves, the file is that one's.
-            while drain.ours().await {
-                ticks.tick().await;
-                let found = runtime.version(PROBE_LIMIT).await;
-                if drain.is_draining() {
-                    // The socket's file may be gone by now, or another's.
-                    continue;
-                }
-                up.set(i64::from(found.is_ok()));
-                if last != Some(found.is_ok()) {
-                    match &found {
-                        Ok(found) => tracing::info!(name = found.name, version = found.version, "the runtime answers"),
-                        Err(why) => tracing::warn!("the runtime at {} does not answer: {why}", config.runtime_endpoint),
-                    }
-                    imitated &= found.is_ok() || !owns_file;
-                }
-                last = Some(found.is_ok());
-                if !imitated && found.is_ok() {
-                    imitated = imitate(&config);
-                }
-            }
-        }
-    }
-
-    /// Says at once what would otherwise be found out late.
-    fn look_at_endpoint(&self) {
-        let runtime = self.config.runtime_endpoint.path();
-        let is_socket = |found: std::fs::Metadata| std::os::unix::fs::FileTypeExt::is_socket(&found.file_type());
-        if std::fs::metadata(runtime).is_ok_and(|found| !is_socket(found)) {
-            tracing::error!(
-                "the runtime endpoint {} is not a socket: calls will fail until one is there; name the runtime's socket with --runtime-endpoint",
-                runtime.display()
-            );
-        }
-    }
 }
 
 /// Every connection takes two or three descriptors; the soft limit of 1024 is for programs that use select(2).
@@ -382,14 +346,6 @@ fn raise_descriptor_limit() {
     {
         tracing::debug!(%error, "the limit of open files stays at {soft}");
     }
-}
-
-fn imitate(config: &Config) -> bool {
-    let (own, runtime) = (config.listen.path(), config.runtime_endpoint.path());
-    Listener::imitate(own, runtime).unwrap_or_else(|error| {
-        tracing::warn!("{} keeps its own owner and mode: {error}", own.display());
-        true
-    })
 }
 
 async fn check_heartbeat(heartbeat: &Heartbeat, checks: &mut Checks) {

@@ -184,5 +184,5 @@ fn page(document: &Document, hooks_dir: &Path) -> String {
         let _ = writeln!(page, "there are no policies in {}\n", hooks_dir.display());
     }
     let pods: Vec<String> = document.pods.iter().map(text::render).collect();
-    page + &pods.join("\n")
+    page + pods.join("\n").as_str()
 }

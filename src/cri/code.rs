@@ -90,6 +90,12 @@ impl Code {
         HeaderValue::from(u16::from(self.0))
     }
 
+    /// The number on the wire; 17 for `other`.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
     /// A number below [`Code::COUNT`].
     #[must_use]
     pub fn index(self) -> usize {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prost::Message;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::settle::is_doubtful;
 use super::{Interposer, Watched};
@@ -15,6 +16,7 @@ use crate::hooks::engine::{Bound, Fired, Promise, Rejection};
 use crate::inventory::Member;
 use crate::lifecycle::{Call, Container, DEFAULT_GRACE, LEAST_GRACE, Pod, Point};
 use crate::proxy::{Answer, Asked, Judged, Status, Witness};
+use crate::trace::Context;
 
 /// Waits for the runtime's answer to a call that was let pass. Dropped without one, it has somebody find out what became of the call, if anything
 /// depends on that.
@@ -68,7 +70,8 @@ impl Drop for Afterwards {
 impl Witness for Afterwards {
     fn after(self: Box<Self>, answer: Answer) -> Asked<Judged> {
         let handle = self.interposer.0.handle.clone();
-        let judging = AbortOnDropHandle::new(handle.spawn(self.judge(answer)));
+        let log = Context::log(self.watched.trace.as_ref());
+        let judging = AbortOnDropHandle::new(handle.spawn(self.judge(answer).instrument(log)));
         Box::pin(async move {
             // It fails if it panicked, which the log has told, or when crihook ends.
             judging.await.unwrap_or(Judged { replaced: None, waited: Duration::ZERO })
@@ -95,12 +98,12 @@ impl Interposer {
         promise: Option<Promise>,
         hooks: Vec<Arc<Bound>>,
     ) -> (Fired, Option<Status>) {
-        let unmade = watched.subject.event(Point::pre(watched.kind), self.0.engine.clock().now()).subject();
+        let unmade = watched.event(Point::pre(watched.kind), self.0.engine.clock().now()).subject();
         if let Some(id) = made {
             self.learn(&mut watched, id);
         }
         let point = Point::post(watched.kind);
-        let event = watched.subject.event(point, self.0.engine.clock().now());
+        let event = watched.event(point, self.0.engine.clock().now());
         let subject = event.subject();
         let mut fired = self.0.engine.follow(promise, event, hooks, watched.limits()).await;
         let verdict = std::mem::replace(&mut fired.verdict, Ok(()));
@@ -151,14 +154,16 @@ impl Interposer {
     pub(super) async fn undo_start(&self, watched: &Watched, rejection: Rejection) -> Status {
         let (interposer, watched) = (self.clone(), watched.clone());
         let guard = interposer.0.drain.guard();
-        let undoing = tokio::spawn(async move {
+        let log = Context::log(watched.trace.as_ref());
+        let undo = async move {
             let stopped = tokio::select! {
                 stopped = stop_started(&interposer, &watched) => stopped,
                 () = interposer.0.drain.forced().cancelled() => Err("crihook is ending".to_owned()),
             };
             drop(guard);
             stopped
-        });
+        };
+        let undoing = tokio::spawn(undo.instrument(log));
         let stopped = undoing.await.unwrap_or_else(|error| Err(error.to_string()));
         let what = match stopped {
             Ok(()) => "the container was started and stopped again".to_owned(),
@@ -173,13 +178,12 @@ impl Interposer {
 
 /// As the kubelet would, `PreStop` and grace included, as far as the call's deadline allows.
 async fn stop_started(interposer: &Interposer, watched: &Watched) -> Result<(), String> {
-    let Watched { subject, deadline, .. } = watched;
-    let Some(container) = &subject.container else { return Ok(()) };
+    let Some(container) = &watched.subject.container else { return Ok(()) };
     let began = Instant::now();
-    let most = deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(began));
+    let most = watched.deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(began));
     let grace = container.grace().unwrap_or(DEFAULT_GRACE).max(LEAST_GRACE).min(most);
-    let plan = interposer.pre_stop_plan(watched, subject, true).await;
-    interposer.pre_stop(subject, plan, grace, *deadline).await;
+    let plan = interposer.pre_stop_plan(watched, true).await;
+    interposer.pre_stop(watched, plan, grace).await;
     let left = grace.saturating_sub(began.elapsed()).max(LEAST_GRACE);
     interposer.0.inventory.runtime().stop(&container.id, left).await
 }

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use crate::clock::Moment;
 use crate::cri::Method;
@@ -36,6 +37,7 @@ use crate::identity;
 use crate::inventory::Inventory;
 use crate::lifecycle::{Call, Container, Event, Pod, Point};
 use crate::proxy::{self, Asked, Decision, Interceptor, Status, Verdict};
+use crate::trace::Context;
 
 use after::Afterwards;
 use request::Request;
@@ -74,6 +76,8 @@ struct Watched {
     subject: Subject,
     /// When blocking hooks of it must be over.
     deadline: Option<Instant>,
+    /// What the spans of its hooks are below, if it is traced.
+    trace: Option<Context>,
 }
 
 impl Watched {
@@ -81,16 +85,15 @@ impl Watched {
         self.active.plan(point, &self.subject.pod, self.subject.container.as_deref())
     }
 
+    fn event(&self, point: Point, at: Moment) -> Event {
+        let Subject { pod, container } = self.subject.clone();
+        Event { point, pod, container, grace: None, at, trace: self.trace.clone() }
+    }
+
     fn limits(&self) -> Limits {
         // A container's resources may be changed any number of times; everything else happens to it once.
         let repeat = if self.kind == Call::UpdateContainerResources { Repeat::Each } else { Repeat::Once };
         Limits { deadline: self.deadline, repeat }
-    }
-}
-
-impl Subject {
-    fn event(&self, point: Point, at: Moment) -> Event {
-        Event { point, pod: Arc::clone(&self.pod), container: self.container.clone(), grace: None, at }
     }
 }
 
@@ -116,9 +119,9 @@ impl Interposer {
         let active = self.0.engine.active();
         let Some(subject) = self.identify(&request).await else { return pass() };
         let deadline = call.deadline.map(|at| Instant::from_std(at.checked_sub(self.0.reserve).unwrap_or(call.seen)));
-        let watched = Watched { kind, active, subject, deadline };
+        let watched = Watched { kind, active, subject, deadline, trace: call.trace };
 
-        self.0.engine.catch_up(&watched.subject.event(Point::pre(kind), self.0.engine.clock().now())).await;
+        self.0.engine.catch_up(&watched.event(Point::pre(kind), self.0.engine.clock().now())).await;
         let promise = self.promise(&watched);
         let began = Instant::now();
         let (fired, patched) = self.hooks_before(&watched, &request, &call.message).await;
@@ -139,7 +142,7 @@ impl Interposer {
     /// Writes down what is to follow the call if it succeeds.
     fn promise(&self, watched: &Watched) -> Option<Promise> {
         let point = Point::post(watched.kind);
-        let event = watched.subject.event(point, self.0.engine.clock().now());
+        let event = watched.event(point, self.0.engine.clock().now());
         self.0.engine.promise(&event, &watched.plan(point), watched.limits().repeat)
     }
 
@@ -153,7 +156,7 @@ impl Interposer {
             _ => false,
         };
         let point = Point::pre(watched.kind);
-        let event = watched.subject.event(point, self.0.engine.clock().now());
+        let event = watched.event(point, self.0.engine.clock().now());
         let fired = self.0.engine.fire(event, watched.plan(point), watched.limits()).await;
         (Fired { ran: fired.ran || before, ..fired }, None)
     }
@@ -201,7 +204,8 @@ impl Interceptor for Interposer {
 
     fn before(&self, call: proxy::Call) -> Asked<Verdict> {
         let Some(kind) = watched::kind(call.method) else { return Box::pin(std::future::ready(pass())) };
-        let deciding = AbortOnDropHandle::new(self.0.handle.spawn(self.clone().decide(call, kind)));
+        let log = Context::log(call.trace.as_ref());
+        let deciding = AbortOnDropHandle::new(self.0.handle.spawn(self.clone().decide(call, kind).instrument(log)));
         Box::pin(async move {
             // It fails if it panicked, which the log has told, or when crihook ends.
             deciding.await.unwrap_or_else(|_| pass())

@@ -32,7 +32,8 @@ impl Interposer {
 
     fn watched_again(&self, event: &Event) -> Watched {
         let subject = Subject { pod: Arc::clone(&event.pod), container: event.container.clone() };
-        Watched { kind: event.point.call, active: self.0.engine.active(), subject, deadline: None }
+        let (active, trace) = (self.0.engine.active(), event.trace.clone());
+        Watched { kind: event.point.call, active, subject, deadline: None, trace }
     }
 
     /// Runs hooks that a call waited for when crihook died.
@@ -60,7 +61,7 @@ impl Interposer {
             match self.0.inventory.runtime().state(&container.id).await {
                 Ok(Some(State::Running)) => {
                     let grace = self.0.graces.left(&container.id).unwrap_or_default();
-                    self.pre_stop(&watched.subject, watched.plan(Point::PRE_STOP), grace, None).await;
+                    self.pre_stop(watched, watched.plan(Point::PRE_STOP), grace).await;
                     return;
                 }
                 Ok(state) => {

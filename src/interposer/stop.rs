@@ -76,8 +76,8 @@ impl Interposer {
         if asked.is_zero() {
             return (Fired::default(), None);
         }
-        let plan = self.pre_stop_plan(watched, &watched.subject, true).await;
-        let fired = self.pre_stop(&watched.subject, plan, asked, watched.deadline).await;
+        let plan = self.pre_stop_plan(watched, true).await;
+        let fired = self.pre_stop(watched, plan, asked).await;
         let left = remaining(asked, began.elapsed());
         if !fired.ran || left == asked {
             return (fired, None);
@@ -88,9 +88,11 @@ impl Interposer {
     }
 
     /// The `PreStop` hooks of a container, if it runs; where that cannot be known, `unsure` counts.
-    pub(super) async fn pre_stop_plan(&self, watched: &Watched, subject: &Subject, unsure: bool) -> Vec<Arc<Bound>> {
-        let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
-        let Some(container) = subject.container.as_ref().filter(|_| !plan.is_empty()) else { return Vec::new() };
+    pub(super) async fn pre_stop_plan(&self, watched: &Watched, unsure: bool) -> Vec<Arc<Bound>> {
+        let plan = watched.plan(Point::PRE_STOP);
+        let Some(container) = watched.subject.container.as_ref().filter(|_| !plan.is_empty()) else {
+            return Vec::new();
+        };
         match self.0.inventory.runtime().state(&container.id).await {
             Ok(Some(State::Running)) => plan,
             Ok(_) => Vec::new(),
@@ -114,20 +116,14 @@ impl Interposer {
     }
 
     /// Runs `PreStop` hooks within the grace and the call's deadline.
-    pub(super) async fn pre_stop(
-        &self,
-        subject: &Subject,
-        plan: Vec<Arc<Bound>>,
-        grace: Duration,
-        deadline: Option<Instant>,
-    ) -> Fired {
-        self.abandon_post_start(subject);
+    pub(super) async fn pre_stop(&self, watched: &Watched, plan: Vec<Arc<Bound>>, grace: Duration) -> Fired {
+        self.abandon_post_start(&watched.subject);
         if plan.is_empty() {
             return Fired::default();
         }
         // A grace beyond the end of time is none.
-        let deadline = deadline.into_iter().chain(Instant::now().checked_add(grace)).min();
-        let event = Event { grace: Some(grace), ..subject.event(Point::PRE_STOP, self.0.engine.clock().now()) };
+        let deadline = watched.deadline.into_iter().chain(Instant::now().checked_add(grace)).min();
+        let event = Event { grace: Some(grace), ..watched.event(Point::PRE_STOP, self.0.engine.clock().now()) };
         self.0.engine.fire(event, plan, Limits { deadline, repeat: Repeat::Once }).await
     }
 
@@ -142,14 +138,15 @@ impl Interposer {
             None => self.running_in(&watched.subject.pod.sandbox_id).await,
         };
         let stops = subjects.into_iter().map(|subject| async move {
-            let plan = watched.active.plan(Point::PRE_STOP, &subject.pod, subject.container.as_deref());
-            let Some(container) = &subject.container else { return false };
+            let member = Watched { subject, ..watched.clone() };
+            let plan = member.plan(Point::PRE_STOP);
+            let Some(container) = &member.subject.container else { return false };
             let Some(grace) = self.0.graces.left(&container.id) else { return false };
             if !self.0.engine.unfinished(&container.id, &plan, Point::PRE_STOP) {
                 return false;
             }
-            let plan = self.pre_stop_plan(watched, &subject, watched.kind != Call::RemoveContainer).await;
-            self.pre_stop(&subject, plan, grace, watched.deadline).await.ran
+            let plan = self.pre_stop_plan(&member, member.kind != Call::RemoveContainer).await;
+            self.pre_stop(&member, plan, grace).await.ran
         });
         futures_util::future::join_all(stops).await.contains(&true)
     }

@@ -193,7 +193,7 @@ impl Connection {
 
     fn accept(&mut self, request: Request<RecvStream>, to_client: SendResponse<Bytes>) {
         let method = Method::from_path(request.uri().path());
-        let watch = self.shared.recorder.begin(method, self.number, self.round.now.get());
+        let watch = self.shared.recorder.begin(method, request.headers(), self.number, self.round.now.get());
         let endpoint = usize::from(method.service() == Service::Image);
         if self.shared.interceptor.wants(method) {
             let interceptor = Arc::clone(&self.shared.interceptor);

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use super::rescue::Status;
 use super::source::{Holding, Taken};
 use super::upstream::Accepted;
 use crate::cri::{Code, Method, Unreadable, deadline_of, framed, only_message};
+use crate::trace::Context;
 
 /// A question and its answer to come.
 pub type Asked<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -62,6 +63,8 @@ pub struct Call {
     pub seen: Instant,
     /// When the client gives up, if it says so.
     pub deadline: Option<Instant>,
+    /// What the spans of its hooks are below, if it is traced.
+    pub trace: Option<Context>,
 }
 
 /// What is to become of a call.
@@ -135,16 +138,16 @@ impl<T> Timed<T> {
     /// The answer, once it is there. `waited` tells how much of the time was spent waiting for hooks.
     pub fn poll(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &mut task::Context<'_>,
         watch: &Stopwatch,
         now: Instant,
         waited: impl FnOnce(&T) -> Duration,
     ) -> Poll<T> {
         let Poll::Ready(answer) = self.asked.as_mut().poll(cx) else {
-            watch.wait_for(Phase::Hooks);
+            watch.asked(self.since);
             return Poll::Pending;
         };
-        watch.not_hooks(now.saturating_duration_since(self.since).saturating_sub(waited(&answer)));
+        watch.told(self.since, waited(&answer), now);
         Poll::Ready(answer)
     }
 }
@@ -198,7 +201,7 @@ impl Gate {
         self.watch.ended(code);
     }
 
-    fn poll_state(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Passing, Status>>> {
+    fn poll_state(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Result<Passing, Status>>> {
         loop {
             match mem::replace(&mut self.state, State::Over) {
                 State::Holding(mut holding) => match holding.poll(cx) {
@@ -218,7 +221,8 @@ impl Gate {
                             self.watch.request_is_over();
                             let deadline =
                                 self.call.as_ref().and_then(|(head, _)| deadline_of(&head.headers, self.seen));
-                            let call = Call { method: self.watch.method(), message, seen: self.seen, deadline };
+                            let (method, trace) = (self.watch.method(), self.watch.context().cloned());
+                            let call = Call { method, message, seen: self.seen, deadline, trace };
                             let asked = self.interceptor.before(call);
                             self.state = State::Asking(Timed::new(asked, self.round.now.get()), holding);
                         }
@@ -262,7 +266,7 @@ struct Passing {
 impl Future for Gate {
     type Output = Gated;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Gated> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Gated> {
         let me = &mut *self;
         if me.watch.touch(me.round.now.get()) {
             me.round.touched.borrow_mut().push(Rc::clone(&me.watch));

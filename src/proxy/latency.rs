@@ -7,19 +7,23 @@
 //!
 //! A call is recorded exactly once: when its answer has been handed over, or, whatever else becomes of it, when it is dropped.
 
+mod metrics;
+
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use http::HeaderMap;
 use tokio::sync::mpsc;
 
+pub use metrics::LatencyMetrics;
+use metrics::MethodMetrics;
+
+use super::spans::Spans;
 use super::tap::{Tap, Tapped};
 use crate::cri::{Code, Method};
-use crate::metrics::{DURATION_BUCKETS, SIZE_BUCKETS};
+use crate::trace::{Context, Tracer};
 
 /// What a call is waiting for, or who is at work on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,112 +68,30 @@ pub struct Finished {
     pub shares: Shares,
 }
 
-/// The families, before they are split by method.
-#[derive(Clone)]
-pub struct LatencyMetrics {
-    requests: IntCounterVec,
-    duration: HistogramVec,
-    upstream: HistogramVec,
-    hook_wait: HistogramVec,
-    client_wait: HistogramVec,
-    overhead: HistogramVec,
-    in_flight: IntGaugeVec,
-    bytes: HistogramVec,
-    passthrough: IntCounterVec,
-}
-
-impl LatencyMetrics {
-    /// Registers the families.
-    ///
-    /// # Errors
-    /// Fails if they are registered already.
-    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let labels = ["service", "method"];
-        let histogram = |name: &str, help: &str| {
-            let opts = HistogramOpts::new(name, help).buckets(DURATION_BUCKETS.to_vec());
-            let family = HistogramVec::new(opts, &labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let family = IntCounterVec::new(Opts::new(name, help), labels)?;
-            registry.register(Box::new(family.clone()))?;
-            Ok::<_, prometheus::Error>(family)
-        };
-        let metrics = Self {
-            requests: counter(
-                "crihook_cri_requests_total",
-                "CRI calls that have ended, by gRPC status code.",
-                &["service", "method", "code"],
-            )?,
-            duration: histogram(
-                "crihook_cri_request_duration_seconds",
-                "Whole calls, from the request's first sight to its last frame handed over.",
-            )?,
-            upstream: histogram("crihook_cri_upstream_duration_seconds", "The part of a call spent in the runtime.")?,
-            hook_wait: histogram(
-                "crihook_cri_hook_wait_seconds",
-                "The part of a call spent waiting for blocking hooks, and until what is promised to others is on disk.",
-            )?,
-            client_wait: histogram(
-                "crihook_cri_client_wait_seconds",
-                "The part of a call spent waiting for a client that reads or writes slowly.",
-            )?,
-            overhead: histogram(
-                "crihook_cri_overhead_seconds",
-                "The part of a call spent in crihook: dialling, decoding, queueing, relaying.",
-            )?,
-            in_flight: IntGaugeVec::new(
-                Opts::new("crihook_cri_requests_in_flight", "CRI calls that have begun and not ended."),
-                &labels,
-            )?,
-            bytes: HistogramVec::new(
-                HistogramOpts::new("crihook_cri_message_bytes", "Sizes of gRPC messages without their prefix.")
-                    .buckets(SIZE_BUCKETS.to_vec()),
-                &["service", "method", "direction"],
-            )?,
-            passthrough: counter(
-                "crihook_cri_passthrough_total",
-                "Messages that a policy asked for and that were passed on undecoded.",
-                &["method", "reason"],
-            )?,
-        };
-        registry.register(Box::new(metrics.in_flight.clone()))?;
-        registry.register(Box::new(metrics.bytes.clone()))?;
-        Ok(metrics)
-    }
-}
-
-/// One method's metrics, resolved at its first call, so that a call looks up no label and takes no lock.
-pub struct MethodMetrics {
-    requests: [OnceCell<IntCounter>; Code::COUNT],
-    duration: Histogram,
-    upstream: Histogram,
-    hook_wait: Histogram,
-    client_wait: Histogram,
-    overhead: Histogram,
-    in_flight: IntGauge,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-}
-
 /// Begins the calls of one thread.
 pub struct Recorder {
     metrics: Rc<LatencyMetrics>,
     methods: [OnceCell<Rc<MethodMetrics>>; Method::COUNT],
     observer: Option<mpsc::Sender<Finished>>,
     tap: Option<Rc<Tap>>,
+    tracer: Tracer,
     calls: Cell<u64>,
     connections: Cell<u64>,
 }
 
 impl Recorder {
-    /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped. `tap` sees what passes.
+    /// `observer` hears of every ended call as long as it keeps up; what it cannot take is dropped. `tap` sees what passes, and `tracer` is told
+    /// of the calls that are traced.
     #[must_use]
-    pub fn new(metrics: LatencyMetrics, observer: Option<mpsc::Sender<Finished>>, tap: Option<Tap>) -> Self {
+    pub fn new(
+        metrics: LatencyMetrics,
+        observer: Option<mpsc::Sender<Finished>>,
+        tap: Option<Tap>,
+        tracer: Tracer,
+    ) -> Self {
         let (metrics, tap) = (Rc::new(metrics), tap.map(Rc::new));
         let methods = [const { OnceCell::new() }; Method::COUNT];
-        Self { metrics, methods, observer, tap, calls: Cell::new(0), connections: Cell::new(0) }
+        Self { metrics, methods, observer, tap, tracer, calls: Cell::new(0), connections: Cell::new(0) }
     }
 
     /// A number that no other connection of a client has.
@@ -178,10 +100,11 @@ impl Recorder {
         next(&self.connections)
     }
 
-    /// Starts the stopwatch of a call that was first seen at `now`, on the connection of that number, on crihook's own account.
+    /// Starts the stopwatch of a call that came with these headers and was first seen at `now`, on the connection of that number, on crihook's own
+    /// account.
     #[must_use]
-    pub fn begin(&self, method: Method, connection: u64, now: Instant) -> Rc<Stopwatch> {
-        let metrics = Rc::clone(self.methods[method.index()].get_or_init(|| Rc::new(self.resolve(method))));
+    pub fn begin(&self, method: Method, headers: &HeaderMap, connection: u64, now: Instant) -> Rc<Stopwatch> {
+        let metrics = Rc::clone(self.methods[method.index()].get_or_init(|| Rc::new(self.metrics.resolve(method))));
         metrics.in_flight.inc();
         let call = next(&self.calls);
         Rc::new(Stopwatch {
@@ -190,6 +113,7 @@ impl Recorder {
             families: Rc::clone(&self.metrics),
             observer: self.observer.clone(),
             tapped: self.tap.as_ref().and_then(|tap| tap.begin(call, connection, method, now)),
+            spans: Spans::enter(&self.tracer, method, headers).map(Box::new),
             begun: now,
             handed_on: Cell::new(None),
             since: Cell::new(now),
@@ -200,27 +124,6 @@ impl Recorder {
             recorded: Cell::new(false),
             touched: Cell::new(false),
         })
-    }
-
-    fn resolve(&self, method: Method) -> MethodMetrics {
-        let (m, labels) = (&self.metrics, [method.service().name(), method.name()]);
-        let bytes = |direction| m.bytes.with_label_values(&[labels[0], labels[1], direction]);
-        if method.is_lifecycle() {
-            for reason in ["oversize", "compressed", "malformed"] {
-                let _ = m.passthrough.with_label_values(&[method.name(), reason]);
-            }
-        }
-        MethodMetrics {
-            requests: [const { OnceCell::new() }; Code::COUNT],
-            duration: m.duration.with_label_values(&labels),
-            upstream: m.upstream.with_label_values(&labels),
-            hook_wait: m.hook_wait.with_label_values(&labels),
-            client_wait: m.client_wait.with_label_values(&labels),
-            overhead: m.overhead.with_label_values(&labels),
-            in_flight: m.in_flight.with_label_values(&labels),
-            request_bytes: bytes("request"),
-            response_bytes: bytes("response"),
-        }
     }
 }
 
@@ -235,6 +138,7 @@ pub struct Stopwatch {
     families: Rc<LatencyMetrics>,
     observer: Option<mpsc::Sender<Finished>>,
     tapped: Option<Tapped>,
+    spans: Option<Box<Spans>>,
     begun: Instant,
     handed_on: Cell<Option<Instant>>,
     since: Cell<Instant>,
@@ -253,6 +157,12 @@ impl Stopwatch {
         self.method
     }
 
+    /// What its spans are below, if it is traced.
+    #[must_use]
+    pub fn context(&self) -> Option<&Context> {
+        self.spans.as_ref().map(|spans| spans.context())
+    }
+
     /// Ends the present phase and begins another.
     pub fn enter(&self, phase: Phase, now: Instant) {
         // A round may touch a call again after it has written: time never runs backwards.
@@ -263,7 +173,13 @@ impl Stopwatch {
             self.handed_on.set(Some(now));
         }
         let (mut shares, spent) = (self.shares.get(), now.duration_since(since));
-        *match self.phase.replace(phase) {
+        let last = self.phase.replace(phase);
+        if last == Phase::Upstream
+            && let Some(spans) = &self.spans
+        {
+            spans.answered(now);
+        }
+        *match last {
             Phase::Overhead => &mut shares.overhead,
             Phase::Upstream => &mut shares.upstream,
             Phase::Client => &mut shares.client,
@@ -323,19 +239,43 @@ impl Stopwatch {
             m.client_wait.observe(shares.client.as_secs_f64());
             m.overhead.observe(shares.overhead.as_secs_f64());
         }
-        tracing::debug!(method = self.method.name(), code = code.name(), ?duration, ?shares, "call");
+        tracing::debug!(
+            method = self.method.name(),
+            code = code.name(),
+            ?duration,
+            ?shares,
+            trace_id = self.context().map(|context| tracing::field::display(context.trace_id())),
+            "call"
+        );
         let (begun, handed_on) = (self.begun, self.handed_on.get());
         let finished = Finished { method: self.method, code, begun, handed_on, duration, shares };
         if let Some(tapped) = &self.tapped {
             tapped.ended(finished);
+        }
+        if let Some(spans) = &self.spans {
+            spans.ended(&finished);
         }
         if let Some(observer) = &self.observer {
             let _ = observer.try_send(finished);
         }
     }
 
-    /// So much of the time that was counted as waiting for hooks was spent on the question whether there are any: crihook's own doing.
-    pub fn not_hooks(&self, time: Duration) {
+    /// An answer has been waited for since then, perhaps for hooks.
+    pub fn asked(&self, since: Instant) {
+        self.wait_for(Phase::Hooks);
+        if let Some(spans) = &self.spans {
+            spans.asked(since);
+        }
+    }
+
+    /// It is there: of the time since it was `asked` for, this was `waited` for hooks. The rest, which was counted as such, was spent on the question whether there are
+    /// any: crihook's own doing.
+    pub fn told(&self, asked: Instant, waited: Duration, now: Instant) {
+        if let Some(spans) = &self.spans {
+            let since = now.checked_sub(waited).map(|since| since.max(asked));
+            spans.told(since.filter(|_| !waited.is_zero()), now);
+        }
+        let time = now.saturating_duration_since(asked).saturating_sub(waited);
         let mut shares = self.shares.get();
         let time = time.min(shares.hooks);
         shares.hooks -= time;

@@ -5,7 +5,7 @@
 //!                         ├─ intercept              calls that somebody wants to see first
 //!                         ├─ relay ─ pump, source   one a call: two streams tied together
 //!                         ├─ upstream               the connections to the runtime
-//!                         ├─ latency ─ tap          where the time of a call goes; what of it is shown to others
+//!                         ├─ latency ─ tap, spans   where the time of a call goes; what of it is shown and told to others
 //!                         └─ rescue                 errors → what goes over the wire
 //! ```
 //!
@@ -24,6 +24,7 @@ mod relay;
 mod rescue;
 mod settings;
 mod source;
+mod spans;
 mod tap;
 mod upstream;
 mod wake;

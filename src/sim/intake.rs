@@ -75,12 +75,13 @@ impl Intake {
     async fn note(&self, method: Method, request: http::Request<Body>) -> Result<http::Request<Body>, Status> {
         let Some(record) = &self.record else { return Ok(request) };
         let (head, body) = request.into_parts();
-        let limit = head.headers.get("grpc-timeout").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let header = |name| head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (limit, trace) = (header("grpc-timeout"), header("traceparent"));
         // The prefix and perhaps a second message, which the service refuses by itself.
         let body = Limited::new(body, MAX_MESSAGE + 1024).collect().await;
         let body =
             body.map_err(|error| Status::out_of_range(format!("the request cannot be read: {error}")))?.to_bytes();
-        record.push(Heard { at: Instant::now(), method: method.name(), limit, body: body.clone() });
+        record.push(Heard { at: Instant::now(), method: method.name(), limit, trace, body: body.clone() });
         Ok(http::Request::from_parts(head, Body::new(Full::new(body))))
     }
 }

@@ -25,6 +25,8 @@ pub struct Heard {
     pub method: &'static str,
     /// The `grpc-timeout` as it was written, such as `2M`; `None`: no deadline.
     pub limit: Option<String>,
+    /// The `traceparent` as it was written.
+    pub trace: Option<String>,
     /// The whole body of the request, gRPC's prefix included.
     pub body: Bytes,
 }

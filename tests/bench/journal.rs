@@ -284,6 +284,7 @@ fn new_run(number: u32) -> Arc<NewRun> {
         container: Some(Arc::new(container)),
         grace: None,
         at: now.into(),
+        trace: None,
     };
     Arc::new(NewRun {
         id: format!("0192f3a4-5b6c-7d8e-9f00-{number:012x}").into(),

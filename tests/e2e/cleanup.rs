@@ -27,7 +27,7 @@ async fn a_test_that_panics_leaves_nothing_behind() {
                 &format!("name: inside, on: PostStart, timeout: 8s, {}", shell("exec sleep 2000000")),
             ],
         );
-        let crihook = Crihook::with_policies(&node, &policies).await;
+        let crihook = Crihook::with_policies(&node, &policies, &[]).await;
         let mut client = crihook.client().await;
         let pod = Pod::run(&mut client, &node, "orphan").await;
         pod.start(&mut client, "main", DEAF).await;

@@ -30,6 +30,11 @@ pub struct Crihook {
 impl Crihook {
     /// Starts it in front of `node` and waits until it serves.
     pub async fn start(node: &Node) -> Self {
+        Self::start_with(node, &[]).await
+    }
+
+    /// The same with more flags.
+    async fn start_with(node: &Node, flags: &[&str]) -> Self {
         let (dir, socket) = (node.path(), node.path().join("crihook.sock"));
         let admin = dir.join("admin.sock");
         let mut process = Command::new(env!("CARGO_BIN_EXE_crihook"))
@@ -44,6 +49,7 @@ impl Crihook {
             .arg(dir.join("crihook-state"))
             .arg("--hooks-dir")
             .arg(dir.join("hooks.d"))
+            .args(flags)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -63,12 +69,12 @@ impl Crihook {
         crihook
     }
 
-    /// Writes `policies` (YAML, one document or many) into the hooks directory of `node`, then [starts](Self::start).
-    pub async fn with_policies(node: &Node, policies: &str) -> Self {
+    /// Writes `policies` (YAML, one document or many) into the hooks directory of `node`, then [starts](Self::start), with more flags.
+    pub async fn with_policies(node: &Node, policies: &str, flags: &[&str]) -> Self {
         let dir = node.path().join("hooks.d");
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("10-test.yaml"), policies).unwrap();
-        Self::start(node).await
+        Self::start_with(node, flags).await
     }
 
     pub async fn client(&self) -> Client {

@@ -4,28 +4,29 @@ use std::fs;
 use std::path::Path;
 
 /// A module, and what its `use crate::` lines may begin with. `None`: the composition root, which may use everything.
-const ALLOWED: [(&str, Option<&[&str]>); 21] = [
+const ALLOWED: [(&str, Option<&[&str]>); 22] = [
     ("app", None),
     ("cli", None),
     ("lib", None),
     ("main", None),
     ("admin", Some(&["drain", "metrics"])),
-    ("config", Some(&["telemetry", "hooks", "journal"])),
+    ("config", Some(&["telemetry", "hooks", "journal", "trace"])),
     ("clock", Some(&[])),
     ("cri", Some(&[])),
     ("drain", Some(&[])),
-    ("hooks", Some(&["lifecycle", "journal", "clock", "drain", "metrics"])),
+    ("hooks", Some(&["lifecycle", "journal", "clock", "drain", "metrics", "trace"])),
     ("identity", Some(&["cri", "lifecycle"])),
-    ("interposer", Some(&["proxy", "hooks", "inventory", "identity", "cri", "lifecycle", "clock", "drain"])),
+    ("interposer", Some(&["proxy", "hooks", "inventory", "identity", "cri", "lifecycle", "clock", "drain", "trace"])),
     ("inventory", Some(&["lifecycle"])),
     ("journal", Some(&["lifecycle", "metrics"])),
-    ("lifecycle", Some(&["clock"])),
+    ("lifecycle", Some(&["clock", "trace"])),
     ("metrics", Some(&[])),
-    ("proxy", Some(&["cri", "drain", "metrics"])),
+    ("proxy", Some(&["cri", "drain", "metrics", "trace"])),
     ("runtime", Some(&["cri", "lifecycle", "hooks", "inventory"])),
     ("sight", Some(&["proxy", "inventory", "identity", "journal", "cri", "lifecycle", "clock", "metrics"])),
     ("sim", Some(&["cri"])),
     ("telemetry", Some(&[])),
+    ("trace", Some(&[])),
 ];
 
 fn sources(directory: &Path, found: &mut Vec<String>) {

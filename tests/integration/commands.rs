@@ -94,6 +94,7 @@ impl Case {
             container: Some(Arc::new(container)),
             grace: Some(Duration::from_secs(7)),
             at: SystemTime::now().into(),
+            trace: None,
         };
         let handler = workshop.build(&hook).unwrap();
         let deadline = Instant::now() + self.limit;
@@ -105,6 +106,7 @@ impl Case {
             attempt: 2,
             deadline,
             address: None,
+            trace: None,
         };
         handler.attempt(delivery).await
     }

@@ -17,6 +17,7 @@ use crate::hooks::policy::reload::Health;
 use crate::journal::Journal;
 use crate::proxy::Heartbeat;
 use crate::runtime::Runtime;
+use crate::trace::Tracer;
 
 use super::super::sockets::Metrics;
 use super::super::{HEARTBEAT_LIMIT, PROBE_LIMIT};
@@ -171,6 +172,7 @@ pub(crate) struct Sources {
     pub engine: Arc<Engine>,
     pub pause: Pause,
     pub journal: Arc<dyn Journal>,
+    pub tracer: Tracer,
 }
 
 impl Sources {
@@ -300,6 +302,13 @@ impl Sources {
                 "journal",
                 degraded.why.clone(),
                 "runs are kept in memory only; it recovers by itself once the cause is gone".to_owned(),
+            );
+        }
+        if let Some(why) = self.tracer.trouble() {
+            add(
+                "traces",
+                why,
+                "spans are lost meanwhile; start the collector, or name another one with --otlp-endpoint".to_owned(),
             );
         }
         if self.metrics.get().is_none() {

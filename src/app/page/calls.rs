@@ -179,17 +179,19 @@ fn method((service, name): (String, String), sums: Sums, time: Duration) -> Meth
 mod tests {
     use std::time::Instant;
 
+    use http::HeaderMap;
     use prometheus::Registry;
 
     use super::*;
     use crate::cri::{self, Code};
     use crate::proxy::{LatencyMetrics, Phase, Recorder};
+    use crate::trace::Tracer;
 
     /// A call that spends so many milliseconds in the runtime, in hooks and in crihook.
     fn call(recorder: &Recorder, method: &str, code: Code, [runtime, hooks, crihook]: [u64; 3]) {
         let method = cri::Method::from_path(&format!("/runtime.v1.RuntimeService/{method}"));
         let (begun, millis) = (Instant::now(), Duration::from_millis);
-        let watch = recorder.begin(method, 0, begun);
+        let watch = recorder.begin(method, &HeaderMap::new(), 0, begun);
         watch.enter(Phase::Upstream, begun + millis(crihook));
         watch.enter(Phase::Hooks, begun + millis(crihook + runtime));
         watch.ended(code);
@@ -200,11 +202,12 @@ mod tests {
     #[test]
     fn time_is_told_by_method_the_longest_first_and_by_who_spent_it() {
         let registry = Registry::new();
-        let recorder = Recorder::new(LatencyMetrics::register(&registry).unwrap(), None, None);
+        let recorder = Recorder::new(LatencyMetrics::register(&registry).unwrap(), None, None, Tracer::default());
         call(&recorder, "ListContainers", Code::OK, [8, 0, 2]);
         call(&recorder, "StopContainer", Code::OK, [100, 298, 2]);
         call(&recorder, "StopContainer", Code::UNKNOWN, [500, 100, 0]);
-        let _running = recorder.begin(cri::Method::from_path("/runtime.v1.ImageService/PullImage"), 0, Instant::now());
+        let pull = cri::Method::from_path("/runtime.v1.ImageService/PullImage");
+        let _running = recorder.begin(pull, &HeaderMap::new(), 0, Instant::now());
         let calls = Calls::within(Duration::from_mins(1), &Snapshot::of(&registry));
 
         assert_eq!((calls.ended.as_str(), calls.took.as_str()), ("3 calls", "1.01 s"));

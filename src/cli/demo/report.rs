@@ -306,8 +306,14 @@ mod tests {
             failure_policy: FailurePolicy::Ignore,
         };
         let container = Some(Arc::new(Container { name: "main".to_owned(), ..Container::default() }));
-        let event =
-            Event { point, pod: Arc::default(), container, grace: None, at: std::time::SystemTime::now().into() };
+        let event = Event {
+            point,
+            pod: Arc::default(),
+            container,
+            grace: None,
+            at: std::time::SystemTime::now().into(),
+            trace: None,
+        };
         RunSeen {
             id: "1".into(),
             hook: Arc::new(hook),

@@ -16,6 +16,7 @@ use crate::hooks::Runtime;
 use crate::hooks::metrics::HookMetrics;
 use crate::hooks::pause::Pause;
 use crate::journal::{Journal, NewRun};
+use crate::trace::Tracer;
 
 /// What there is around an engine.
 pub struct Surroundings {
@@ -31,6 +32,8 @@ pub struct Surroundings {
     pub clock: Clock,
     /// What ends them.
     pub drain: Drain,
+    /// Who is told of their attempts.
+    pub tracer: Tracer,
 }
 
 /// What runs need.

@@ -19,6 +19,7 @@ use super::{Means, RunSeen};
 use crate::hooks::handler::Evidence;
 use crate::journal::{AttemptRecord, AttemptResult, Entry, LeftRun, NewRun};
 use crate::lifecycle::{Event, Outcome};
+use crate::trace::{Context, KeyValue, Span, SpanKind};
 
 /// How far a run's record has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +145,8 @@ impl Run {
             outcome,
             reason: ended.reason.clone(),
         });
+        let log = Context::log(self.event.trace.as_ref());
+        let _inside = log.enter();
         let seen = RunSeen {
             id: Arc::clone(&self.id),
             hook: Arc::clone(&self.bound.hook),
@@ -198,16 +201,24 @@ pub(super) struct Attempting {
     at: SystemTime,
     began: Instant,
     recorded: bool,
+    trace: Option<(Context, Arc<Event>)>,
 }
 
 impl Attempting {
-    /// It begins now; `number` counts from 1.
-    pub(super) fn begin(means: &Arc<Means>, bound: &Arc<Bound>, run: &Arc<str>, number: u32) -> Self {
-        means.metrics.queue().dec();
-        means.metrics.in_flight().inc();
-        let (means, bound, run) = (Arc::clone(means), Arc::clone(bound), Arc::clone(run));
-        let at = means.clock.wall();
-        Self { means, bound, run, number, at, began: Instant::now(), recorded: false }
+    /// The run's next one begins now.
+    pub(super) fn begin(of: &Run) -> Self {
+        of.means.metrics.queue().dec();
+        of.means.metrics.in_flight().inc();
+        let (means, bound, run) = (Arc::clone(&of.means), Arc::clone(&of.bound), Arc::clone(&of.id));
+        let (at, number) = (means.clock.wall(), of.number);
+        let parent = of.event.trace.as_ref().filter(|_| means.tracer.is_on());
+        let trace = parent.map(|parent| (parent.child(), Arc::clone(&of.event)));
+        Self { means, bound, run, number, at, began: Instant::now(), recorded: false, trace }
+    }
+
+    /// What is done in it is below this, if it is traced.
+    pub(super) fn trace(&self) -> Option<&Context> {
+        self.trace.as_ref().map(|(context, _)| context)
     }
 
     /// It is over.
@@ -234,6 +245,38 @@ impl Attempting {
             body: text(&evidence.body),
         };
         self.means.journal.write(Entry::Attempt { id: Arc::clone(&self.run), attempt });
+        self.tell(result, message);
+    }
+
+    /// Its span is over.
+    fn tell(&mut self, result: AttemptResult, message: Option<&str>) {
+        let Some((context, event)) = self.trace.take() else { return };
+        let (hook, pod) = (&self.bound.hook, &event.pod);
+        let text = |key: &'static str, value: &str| KeyValue::new(key, value.to_owned());
+        let mut attributes = vec![
+            text("crihook.policy", &hook.policy),
+            text("crihook.hook", &hook.name),
+            text("crihook.point", event.point.name()),
+            text("crihook.handler", hook.action.name()),
+            text("crihook.event_id", &self.run),
+            KeyValue::new("crihook.attempt", i64::from(self.number)),
+            text("crihook.result", result.name()),
+            text("k8s.namespace.name", &pod.namespace),
+            text("k8s.pod.name", &pod.name),
+            text("k8s.pod.uid", &pod.uid),
+        ];
+        attributes.extend(event.container.iter().map(|container| text("k8s.container.name", &container.name)));
+        let succeeded = result == AttemptResult::Succeeded;
+        self.means.tracer.tell(Span {
+            context,
+            parent: event.trace.clone(),
+            name: format!("hook {}/{}", hook.policy, hook.name).into(),
+            kind: SpanKind::Client,
+            begun: self.began.into_std(),
+            ended: Instant::now().into_std(),
+            attributes,
+            error: (!succeeded).then(|| message.unwrap_or(result.name()).to_owned().into()),
+        });
     }
 }
 

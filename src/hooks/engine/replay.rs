@@ -7,7 +7,7 @@ use super::record::Begun;
 use super::run::Run;
 use super::terms::{Stop, Terms};
 use crate::journal::{NATIVE, NewRun};
-use crate::lifecycle::Point;
+use crate::lifecycle::{Event, Point};
 
 /// Why there is no replay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,9 @@ impl Engine {
             point,
         })?;
         let begun = Begun { replay_of: Some(Arc::clone(&past.id)), ..Begun::default() };
-        let run = Run::begin(means, &bound, &past.event, begun);
+        // The call is over long ago, and so is its trace.
+        let event = Arc::new(Event { trace: None, ..Event::clone(&past.event) });
+        let run = Run::begin(means, &bound, &event, begun);
         let id = Arc::clone(&run.id);
         let (drain, guard) = (means.drain.clone(), means.drain.guard());
         let terms = Terms::Background {

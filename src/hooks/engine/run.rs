@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
-use tracing::{debug, info, warn};
+use tracing::{Instrument, debug, info, warn};
 
 use super::Means;
 use super::active::Bound;
@@ -30,6 +30,7 @@ use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
 use crate::hooks::policy::Action;
 use crate::journal::AttemptResult;
 use crate::lifecycle::{Address, Event, Outcome};
+use crate::trace::Context;
 
 /// Handlers keep to their deadline by themselves; one that has not after this long is dropped.
 const BACKSTOP: Duration = Duration::from_secs(1);
@@ -107,7 +108,8 @@ impl Run {
     /// Runs it to its end and records that, unless it is left.
     pub(super) async fn perform(mut self, mut terms: Terms) -> Result<Ended, Left> {
         self.awaited = matches!(terms, Terms::Blocking(_));
-        let ended = self.attempts(&mut terms).await;
+        let log = Context::log(self.event.trace.as_ref());
+        let ended = self.attempts(&mut terms).instrument(log).await;
         match &ended {
             Ok(ended) => self.record(ended),
             Err(Left) => self.leave(),
@@ -196,10 +198,10 @@ impl Run {
         let own = now.checked_add(hook.timeout).unwrap_or(now + FAR);
         let deadline = terms.deadline().map_or(own, |budget| budget.min(own));
         let own_time = deadline == own;
-        let attempting = Attempting::begin(&self.means, &self.bound, &self.id, self.number);
+        let attempting = Attempting::begin(self);
         // Whether its result says how the endpoint is.
         let mut asked = false;
-        let work = AssertUnwindSafe(self.work(deadline, &mut asked)).catch_unwind();
+        let work = AssertUnwindSafe(self.work(deadline, attempting.trace().cloned(), &mut asked)).catch_unwind();
         let (result, cut) = tokio::select! {
             biased;
             result = work => match result {
@@ -250,7 +252,7 @@ impl Run {
     }
 
     /// Asks the handler; `asked` is set once its endpoint may have been.
-    async fn work(&self, deadline: Instant, asked: &mut bool) -> Result<Evidence, Failure> {
+    async fn work(&self, deadline: Instant, trace: Option<Context>, asked: &mut bool) -> Result<Evidence, Failure> {
         let sandbox = &self.event.pod.sandbox_id;
         let address = if !self.bound.hook.action.wants_address() {
             None
@@ -274,6 +276,7 @@ impl Run {
             replay_of: self.replay_of.clone(),
             deadline,
             address,
+            trace,
         };
         self.bound.handler.attempt(delivery).await
     }

@@ -105,7 +105,9 @@ impl Command {
         let told = [("PATH", PATH), ("POINT", point.name()), ("POLICY", &hook.policy), ("HOOK", &hook.name)];
         let own = self.spec.env.iter().map(|(name, value)| (name.as_str(), values.fill(value)));
         let replay = values.delivery.replay_of.as_deref().map(|of| ("REPLAY_OF", of));
-        let told = told.into_iter().chain(replay).map(|(name, value)| (name, value.to_owned()));
+        // The name that command-line tools of OpenTelemetry read.
+        let trace = values.delivery.trace.as_ref().map(|trace| ("TRACEPARENT", trace.to_string()));
+        let told = told.into_iter().chain(replay).map(|(name, value)| (name, value.to_owned())).chain(trace);
         let env = told.chain(known).chain(own);
 
         let mut command = tokio::process::Command::new(&self.supervisor);

@@ -95,6 +95,9 @@ impl Grpc {
             replay_of: delivery.replay_of.as_deref().unwrap_or_default().to_owned(),
         });
         request.set_timeout(limit);
+        if let Some(trace) = &delivery.trace {
+            trace.write(request.metadata_mut().as_mut());
+        }
         request
     }
 

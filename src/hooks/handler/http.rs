@@ -68,7 +68,7 @@ fn follow(attempt: redirect::Attempt<'_>, purpose: Purpose) -> redirect::Action 
     attempt.follow()
 }
 
-/// Headers with their names filled in. Values are marked as sensitive and never shown.
+/// Headers with their names filled in, and those of the attempt's trace. Values are marked as sensitive and never shown.
 pub(super) fn headers(values: Values<'_>, wanted: &[(HeaderName, Template)]) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     for (name, value) in wanted {
@@ -76,6 +76,9 @@ pub(super) fn headers(values: Values<'_>, wanted: &[(HeaderName, Template)]) -> 
             .map_err(|_| Failure::failed(format!("the value of the header `{name}` cannot be sent")))?;
         value.set_sensitive(true);
         headers.append(name.clone(), value);
+    }
+    if let Some(trace) = &values.delivery.trace {
+        trace.write(&mut headers);
     }
     Ok(headers)
 }

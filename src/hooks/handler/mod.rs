@@ -53,6 +53,7 @@ use tokio::time::Instant;
 use super::Boxed;
 use super::policy::Hook;
 use crate::lifecycle::{Address, Event};
+use crate::trace::Context;
 
 /// One attempt at telling a hook of an event.
 #[derive(Debug, Clone)]
@@ -71,6 +72,8 @@ pub struct Delivery {
     pub deadline: Instant,
     /// Where the pod is, if the hook needs to know.
     pub address: Option<Address>,
+    /// The attempt's span, if it is traced: what its server does is a part of it.
+    pub trace: Option<Context>,
 }
 
 /// What is kept of an attempt.

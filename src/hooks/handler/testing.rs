@@ -76,6 +76,7 @@ pub(super) fn sandbox_delivery(hook: Arc<Hook>) -> Delivery {
         container: None,
         grace: None,
         at: (SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)).into(),
+        trace: None,
     };
     Delivery {
         event_id: "event-1".into(),
@@ -85,6 +86,7 @@ pub(super) fn sandbox_delivery(hook: Arc<Hook>) -> Delivery {
         attempt: 2,
         deadline: Instant::now() + Duration::from_secs(10),
         address: Some(Address::Pod(LOCAL)),
+        trace: None,
     }
 }
 

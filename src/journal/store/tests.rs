@@ -113,7 +113,7 @@ fn event(container: &str) -> Event {
     let pod = Pod { namespace: "team-a".into(), name: "web-0".into(), sandbox_id: "s".into(), ..Pod::default() };
     let container = Container { id: container.into(), name: "main".into(), ..Container::default() };
     let (pod, container) = (Arc::new(pod), Some(Arc::new(container)));
-    Event { point: Point::POST_START, pod, container, grace: None, at: SystemTime::now().into() }
+    Event { point: Point::POST_START, pod, container, grace: None, at: SystemTime::now().into(), trace: None }
 }
 
 /// A run whose id and hook are `name`.

@@ -46,8 +46,13 @@ pub struct Scene {
 impl Scene {
     /// A node of `series` with these policies, and the pod `web` on it.
     pub async fn start(series: Series, policies: &[String]) -> Self {
+        Self::start_with(series, policies, &[]).await
+    }
+
+    /// The same with more flags for crihook.
+    pub async fn start_with(series: Series, policies: &[String], flags: &[&str]) -> Self {
         let node = Node::start(series).await;
-        let crihook = Crihook::with_policies(&node, &policies.concat()).await;
+        let crihook = Crihook::with_policies(&node, &policies.concat(), flags).await;
         let (mut client, direct) = (crihook.client().await, node.direct().await);
         let pod = Pod::run(&mut client, &node, "web").await;
         Self { crihook, client, direct, pod, node }

@@ -41,7 +41,8 @@ impl Stage {
             webhook("drain", "PreStop", &before, &json!({"timeout": "60s"})),
         ];
         place.write("a.yaml", &policy_for("mixed", &json!({"namespaces": ["shop"]}), &hooks));
-        let node = place.start().await;
+        // Nobody takes traces there.
+        let node = place.start_with(|flags| _ = flags.set("--otlp-endpoint", "http://127.0.0.1:9")).await;
         let mut kubelet = Kubelet::new(&node.front(), Duration::ZERO);
         kubelet.start().await.expect("the kubelet starts");
         Self { node, kubelet: Mutex::new((kubelet, 0)), after, before, _servers: [good, bad, slow], place }

@@ -9,6 +9,9 @@ use crihook::cri::v1::runtime_service_client::RuntimeServiceClient;
 use crihook::cri::v1::*;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 
@@ -20,9 +23,24 @@ const SHORT: Duration = Duration::from_mins(2);
 /// A client on a connection of its own; its clones share it.
 #[derive(Clone)]
 pub struct Cri {
-    pods: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    channel: Channel,
+    trace: Trace,
 }
+
+/// Gives each call the `traceparent`, if there is one.
+#[derive(Clone, Default)]
+struct Trace(Option<AsciiMetadataValue>);
+
+impl Interceptor for Trace {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(parent) = &self.0 {
+            request.metadata_mut().insert("traceparent", parent.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Traced = InterceptedService<Channel, Trace>;
 
 fn within<T>(limit: Duration, message: T) -> Request<T> {
     let mut request = Request::new(message);
@@ -39,12 +57,21 @@ impl Cri {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         });
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connect);
-        Self { pods: RuntimeServiceClient::new(channel.clone()), images: ImageServiceClient::new(channel) }
+        Self { channel, trace: Trace::default() }
+    }
+
+    /// The same client, in the middle of a trace.
+    pub fn traced(&self, parent: &str) -> Self {
+        Self { trace: Trace(Some(parent.parse().expect("a header's value"))), ..self.clone() }
     }
 
     /// A call that is dropped is reset.
-    fn pods(&self) -> RuntimeServiceClient<Channel> {
-        self.pods.clone()
+    fn pods(&self) -> RuntimeServiceClient<Traced> {
+        RuntimeServiceClient::with_interceptor(self.channel.clone(), self.trace.clone())
+    }
+
+    fn images(&self) -> ImageServiceClient<Traced> {
+        ImageServiceClient::with_interceptor(self.channel.clone(), self.trace.clone())
     }
 
     pub async fn version(&self) -> Result<VersionResponse, Status> {
@@ -55,19 +82,19 @@ impl Cri {
     pub async fn pull(&self) {
         let image = ImageSpec { image: IMAGE.into(), ..ImageSpec::default() };
         let request = PullImageRequest { image: Some(image), sandbox_config: None };
-        self.images.clone().pull_image(request).await.expect("pulled");
+        self.images().pull_image(request).await.expect("pulled");
     }
 
     pub async fn remove_image(&self) {
         let image = ImageSpec { image: IMAGE.into(), ..ImageSpec::default() };
-        self.images.clone().remove_image(RemoveImageRequest { image: Some(image) }).await.expect("removed");
+        self.images().remove_image(RemoveImageRequest { image: Some(image) }).await.expect("removed");
     }
 
     /// For a pod, as the kubelet says it.
     pub async fn pull_for(&self, pod: &PodSandboxConfig, image: &str) -> Result<(), Status> {
         let image = ImageSpec { image: image.into(), ..ImageSpec::default() };
         let request = PullImageRequest { image: Some(image), sandbox_config: Some(pod.clone()) };
-        self.images.clone().pull_image(request).await.map(drop)
+        self.images().pull_image(request).await.map(drop)
     }
 
     /// `timeout` in seconds; zero is no limit.

@@ -6,6 +6,7 @@
 //! that comes later.
 
 mod browser;
+mod collector;
 pub mod cri;
 pub mod node;
 pub mod server;
@@ -31,6 +32,7 @@ mod retries;
 mod sight;
 mod table;
 mod teardown;
+mod traces;
 mod untouched;
 
 use serde_json::{Value, json};

@@ -50,7 +50,7 @@ async fn the_table_of_metrics_is_what_metrics_gives() {
     let place = Place::new();
     let server = place.answering("hook", Reply::Ok);
     place.write("a.yaml", &policy("announce", &[webhook("announce", "PreStartContainer", &server, &plain())]));
-    let node = place.start().await;
+    let node = place.start_with(|flags| _ = flags.set("--otlp-endpoint", "http://127.0.0.1:9")).await;
     node.running("web", &[]).await;
     node.outcome("announce").await;
     let (rows, families) = (written(), served(&node.metrics().await));

@@ -31,6 +31,7 @@ use crate::hooks::{Boxed, ExecError, Executed, Runtime};
 use crate::journal::Journal;
 use crate::journal::testing::Recorded;
 use crate::lifecycle::{Address, Container, Pod};
+use crate::trace::Tracer;
 
 type Attempt = Boxed<'static, Result<Evidence, Failure>>;
 type Script = Arc<dyn Fn(Delivery) -> Attempt + Send + Sync>;
@@ -235,6 +236,7 @@ impl Kit {
             pause: pause.clone(),
             clock: jumpy(&jumped),
             drain: drain.clone(),
+            tracer: Tracer::default(),
         };
         let engine = Engine::new(options, around, build);
         engine.activate(set(hooks));
@@ -245,7 +247,7 @@ impl Kit {
         let pod = Pod { namespace: "team-a".into(), name: "web-0".into(), sandbox_id: "s".into(), ..Pod::default() };
         let container = Container { id: container.into(), name: "main".into(), ..Container::default() };
         let (pod, container) = (Arc::new(pod), Some(Arc::new(container)));
-        Event { point, pod, container, grace: None, at: Clock::system().now() }
+        Event { point, pod, container, grace: None, at: Clock::system().now(), trace: None }
     }
 
     /// All hooks of that point, for a container.
