@@ -1,6 +1,7 @@
 //! How commands talk to a crihook that serves: over its admin socket.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,23 +18,46 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::{Output, print};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, Endpoint, Settings};
 
 /// What reads something is answered within this time.
 pub const SOON: Duration = Duration::from_secs(10);
 
-/// Where the crihook is that is asked.
+/// Whom a command asks, and how it shows the answer.
 #[derive(Debug, clap::Args)]
-pub struct At {
+pub struct Asking {
     /// Where crihook serves its own commands [default: /run/crihook/admin.sock]
     #[arg(long, env = "CRIHOOK_ADMIN_SOCKET", value_name = "ENDPOINT")]
     admin_socket: Option<Endpoint>,
     /// The file that `crihook serve` reads settings from [default: /etc/crihook/config.yaml if it is there]
     #[arg(long, env = "CRIHOOK_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How it is written
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
 }
 
-impl At {
+impl Asking {
+    /// Runs a command that talks to that crihook, and says what keeps it from being done.
+    pub fn run(&self, command: impl AsyncFnOnce(Client) -> Result<(), Refused>) -> ExitCode {
+        let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let tokio = tokio.map_err(|error| Refused::Failed(format!("cannot start the runtime: {error}")));
+        let done = tokio.and_then(|tokio| {
+            let client = Client { at: self.endpoint()?, output: self.output };
+            tokio.block_on(command(client))
+        });
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(refused) => {
+                if !matches!(refused, Refused::Told) {
+                    eprintln!("crihook: {refused}");
+                }
+                refused.code().into()
+            }
+        }
+    }
+
     /// As `serve` finds it.
     fn endpoint(&self) -> Result<Endpoint, ConfigError> {
         if let Some(endpoint) = &self.admin_socket {
@@ -90,28 +114,11 @@ impl Refused {
     }
 }
 
-/// Runs a command that talks to the crihook at `at`, and says what keeps it from being done.
-pub fn run(at: &At, command: impl AsyncFnOnce(Client) -> Result<(), Refused>) -> ExitCode {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = tokio.map_err(|error| Refused::Failed(format!("cannot start the runtime: {error}"))).and_then(|tokio| {
-        let client = Client { at: at.endpoint()? };
-        tokio.block_on(command(client))
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refused) => {
-            if !matches!(refused, Refused::Told) {
-                eprintln!("crihook: {refused}");
-            }
-            refused.code().into()
-        }
-    }
-}
-
 /// Asks the crihook of one admin socket; each question has a connection of its own.
 #[derive(Debug)]
 pub struct Client {
     at: Endpoint,
+    output: Output,
 }
 
 impl Client {
@@ -178,6 +185,22 @@ impl Client {
     /// It is something else, as from a crihook of another version.
     pub fn understand<T: DeserializeOwned>(&self, document: Value) -> Result<T, Refused> {
         serde_json::from_value(document).map_err(|error| self.strange(&error))
+    }
+
+    /// Prints a document as it is, or what `text` makes of it for people.
+    ///
+    /// # Errors
+    /// As [`Client::understand`].
+    pub fn show<T: DeserializeOwned>(
+        &self,
+        document: Value,
+        text: impl FnOnce(&T) -> Result<String, fmt::Error>,
+    ) -> Result<(), Refused> {
+        let shown = match self.output {
+            Output::Json => format!("{document:#}\n"),
+            Output::Text => text(&self.understand(document)?).map_err(|error| Refused::Failed(error.to_string()))?,
+        };
+        Ok(print(&shown)?)
     }
 
     async fn document(&self, answer: Response<Incoming>) -> Result<Value, Refused> {

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use clap::builder::PossibleValuesParser;
 use serde_json::Value;
 
-use super::client::{self, At, Client, Refused};
+use super::client::{Asking, Client, Refused};
 use super::text::{self, NOTHING, Table};
 use super::{Output, print};
 use crate::app::api::query;
@@ -72,10 +72,7 @@ struct List {
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 fn outcomes() -> PossibleValuesParser {
@@ -91,8 +88,8 @@ pub fn run(args: &Args) -> ExitCode {
             eprintln!("crihook: what can be followed are runs as they end: leave out --outcome pending, or --follow");
             ExitCode::from(2)
         }
-        None if list.follow => client::run(&list.at, async |client: Client| follow::follow(list, &client).await),
-        None => client::run(&list.at, async |client: Client| show_list(list, &client).await),
+        None if list.follow => list.asking.run(async |client| follow::follow(list, &client).await),
+        None => list.asking.run(async |client| show_list(list, &client).await),
     }
 }
 
@@ -115,7 +112,7 @@ impl List {
             ("since", self.since.map(|since| humantime::format_rfc3339_micros(since).to_string())),
             ("limit", Some(limit.to_string())),
             // What they printed is for documents only.
-            ("attempts", Some((self.output == Output::Json).to_string())),
+            ("attempts", Some((self.asking.output == Output::Json).to_string())),
             ("follow", self.follow.then(|| "true".to_owned())),
         ];
         given.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
@@ -134,7 +131,7 @@ async fn show_list(list: &List, client: &Client) -> Result<(), Refused> {
         }
     }
     found.reverse();
-    if list.output == Output::Json {
+    if list.asking.output == Output::Json {
         return Ok(print(&format!("{:#}\n", Value::Array(found)))?);
     }
     let runs: Vec<Run> = client.understand(Value::Array(found))?;

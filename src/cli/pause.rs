@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::client::{self, At, Client, SOON};
+use super::client::{Asking, SOON};
 use super::text::{age, visible};
-use super::{Output, print};
 use crate::app::api::Switched;
 
 /// What `pause` is told.
@@ -23,10 +22,7 @@ pub struct PauseArgs {
 #[derive(Debug, clap::Args)]
 pub struct ResumeArgs {
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 /// Hooks off. Where they are already, nothing changes but the reason.
@@ -53,16 +49,13 @@ pub fn resume(args: &ResumeArgs) -> ExitCode {
 }
 
 fn switch(args: &ResumeArgs, path: &str, body: &serde_json::Value, words: impl Fn(&Switched) -> String) -> ExitCode {
-    client::run(&args.at, async |client: Client| {
+    args.asking.run(async |client| {
         let document = client.post(path, body, SOON).await?;
-        if args.output == Output::Json {
-            return Ok(print(&format!("{document:#}\n"))?);
-        }
-        let done: Switched = client.understand(document)?;
-        print(&format!("{}\n", words(&done)))?;
-        if let Some(why) = &done.not_kept {
-            eprintln!("crihook: a restart will not find it so: {}", visible(why));
-        }
-        Ok(())
+        client.show(document, |done: &Switched| {
+            if let Some(why) = &done.not_kept {
+                eprintln!("crihook: a restart will not find it so: {}", visible(why));
+            }
+            Ok(format!("{}\n", words(done)))
+        })
     })
 }

@@ -6,10 +6,10 @@ use std::time::SystemTime;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::client::{self, At, Client, Refused, SOON};
+use super::Output;
+use super::client::{Asking, Client, Refused, SOON};
 use super::history::{Run, short};
 use super::text::{took, visible};
-use super::{Output, print};
 use crate::app::api::query;
 
 /// What `replay` is told.
@@ -22,10 +22,7 @@ pub struct Args {
     #[arg(long)]
     no_wait: bool,
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 #[derive(Deserialize)]
@@ -37,17 +34,16 @@ struct Begun {
 
 /// Replays. The exit code is 1 if the new run does not succeed.
 pub fn run(args: &Args) -> ExitCode {
-    client::run(&args.at, async |client: Client| replay(args, &client).await)
+    args.asking.run(async |client| replay(args, &client).await)
 }
 
 async fn replay(args: &Args, client: &Client) -> Result<(), Refused> {
     let document = client.post(&format!("/v1/runs/{}/replay", args.run), &json!({}), SOON).await?;
     let begun: Begun = client.understand(document.clone())?;
     if args.no_wait {
-        let text = format!("run {} replays {}\n", begun.id, begun.replay_of);
-        return Ok(print(&if args.output == Output::Json { format!("{document:#}\n") } else { text })?);
+        return client.show(document, |begun: &Begun| Ok(format!("run {} replays {}\n", begun.id, begun.replay_of)));
     }
-    if args.output == Output::Text {
+    if args.asking.output == Output::Text {
         let (new, old) = (short(&begun.id), short(&begun.replay_of));
         eprintln!("crihook: run {new} replays {old}; waiting for it to end (Ctrl-C does not stop it)");
     }
@@ -67,12 +63,10 @@ async fn replay(args: &Args, client: &Client) -> Result<(), Refused> {
     };
     let run: Run = client.understand(document.clone())?;
     let succeeded = run.outcome.as_deref() == Some("succeeded");
-    if args.output == Output::Json {
-        print(&format!("{document:#}\n"))?;
-    } else {
+    client.show(document, |run: &Run| {
         let time = run.duration(SystemTime::now()).map(|time| format!(" after {}", took(time))).unwrap_or_default();
         let reason = run.reason.as_ref().map(|reason| format!(": {}", visible(reason))).unwrap_or_default();
-        print(&format!("run {} {}{time}{reason}\n", run.id, visible(run.state())))?;
-    }
+        Ok(format!("run {} {}{time}{reason}\n", run.id, visible(run.state())))
+    })?;
     if succeeded { Ok(()) } else { Err(Refused::Told) }
 }

@@ -4,32 +4,26 @@ use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
-use super::client::{self, At, Client, Refused};
+use super::client::Asking;
+use super::counted;
 use super::text::{age, size, visible};
-use super::{Output, counted, print};
 use crate::app::api::status::Status;
 
 /// What `status` is told.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 /// Shows it. That something is not as it should be is no failure of the command: it is what was asked.
 pub fn run(args: &Args) -> ExitCode {
-    client::run(&args.at, async |client: Client| {
+    args.asking.run(async |client| {
         let document = client.get("/v1/status", &[]).await?;
-        if args.output == Output::Json {
-            return Ok(print(&format!("{document:#}\n"))?);
-        }
-        let status: Status = client.understand(document)?;
-        let mut page = String::new();
-        whole(&mut page, &status).map_err(|error| Refused::Failed(error.to_string()))?;
-        Ok(print(&page)?)
+        client.show(document, |status| {
+            let mut page = String::new();
+            whole(&mut page, status).map(|()| page)
+        })
     })
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::client::{self, At, Client, SOON};
-use super::{Output, print};
+use super::client::{Asking, SOON};
 use crate::app::upgrade::Upgraded;
 use crate::config::Span;
 
@@ -17,25 +16,20 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     timeout: Span,
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 /// Succeeds once another process serves.
 pub fn run(args: &Args) -> ExitCode {
-    client::run(&args.at, async |client: Client| {
+    args.asking.run(async |client| {
         let limit = args.timeout.0;
         let body = json!({"timeout": humantime::format_duration(limit).to_string()});
         let document = client.post("/v1/upgrade", &body, limit.saturating_add(SOON)).await?;
-        if args.output == Output::Json {
-            return Ok(print(&format!("{document:#}\n"))?);
-        }
-        let Upgraded { old_pid, new_pid, milliseconds } = client.understand(document)?;
-        let took = humantime::format_duration(Duration::from_millis(milliseconds));
-        Ok(print(&format!(
-            "process {new_pid} serves, after {took}; process {old_pid} finishes its calls and runs, and ends\n"
-        ))?)
+        client.show(document, |Upgraded { old_pid, new_pid, milliseconds }| {
+            let took = humantime::format_duration(Duration::from_millis(*milliseconds));
+            Ok(format!(
+                "process {new_pid} serves, after {took}; process {old_pid} finishes its calls and runs, and ends\n"
+            ))
+        })
     })
 }

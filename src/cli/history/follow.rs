@@ -18,7 +18,7 @@ const MISSED: usize = 1000;
 
 /// Shows them until it is interrupted, or nobody reads them any more.
 pub(super) async fn follow(list: &List, client: &Client) -> Result<(), Refused> {
-    let mut shown = Shown::new(list.output);
+    let mut shown = Shown::new(list.asking.output);
     let mut lines = client.lines("/v1/runs", &list.query(list.limit())).await?;
     let mut known = SystemTime::UNIX_EPOCH;
     loop {

@@ -5,10 +5,9 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use super::run::{Attempt, Run};
-use super::{ago, client, query};
-use crate::cli::client::{At, Client, Refused};
+use super::{ago, query};
+use crate::cli::client::Asking;
 use crate::cli::text::{block, took, visible};
-use crate::cli::{Output, print};
 
 /// What `history show` is told.
 #[derive(Debug, clap::Args)]
@@ -17,23 +16,17 @@ pub struct Args {
     #[arg(value_name = "RUN", value_parser = query::run)]
     run: String,
     #[command(flatten)]
-    at: At,
-    /// How it is written
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
+    asking: Asking,
 }
 
 /// Shows it.
 pub fn run(args: &Args) -> ExitCode {
-    client::run(&args.at, async |client: Client| {
+    args.asking.run(async |client| {
         let document = client.get(&format!("/v1/runs/{}", args.run), &[]).await?;
-        if args.output == Output::Json {
-            return Ok(print(&format!("{document:#}\n"))?);
-        }
-        let run: Run = client.understand(document)?;
-        let mut page = String::new();
-        whole(&mut page, &run).map_err(|error| Refused::Failed(error.to_string()))?;
-        Ok(print(&page)?)
+        client.show(document, |run| {
+            let mut page = String::new();
+            whole(&mut page, run).map(|()| page)
+        })
     })
 }
 
