@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 use tonic::transport::Identity;
 
 use super::collector::{Collector, Span};
@@ -186,6 +188,14 @@ fn lines(node: &Node, levels: &[&str]) -> Vec<String> {
     told.filter(|message| message.contains("traces")).collect()
 }
 
+/// What the status says of traces.
+async fn degraded(place: &Place) -> String {
+    let status: Value =
+        serde_json::from_str(&node::admin(&place.path("admin.sock"), "/v1/status").await).expect("JSON");
+    let said = status["degradations"].as_array().expect("a list").iter().find(|what| what["what"] == "traces");
+    said.unwrap_or_else(|| panic!("nothing of traces: {status}"))["why"].to_string()
+}
+
 /// Waits until more spans are lost than `before`, and gives how many.
 async fn lost_more(node: &Node, before: f64) -> f64 {
     until("spans that are lost", || async {
@@ -203,7 +213,7 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_disturbs_no_call() {
     let node = place
         .start_with(|flags| {
             told_to(&url)(flags);
-            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "100");
+            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "1000");
         })
         .await;
     let traced = node.cri.traced(&parent(true));
@@ -215,10 +225,7 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_disturbs_no_call() {
     let warned = lines(&node, &["WARN", "ERROR"]);
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "refused", "calls go on"]), "{warned:#?}");
-    let status: Value =
-        serde_json::from_str(&node::admin(&place.path("admin.sock"), "/v1/status").await).expect("JSON");
-    let said = status["degradations"].as_array().expect("a list").iter().find(|what| what["what"] == "traces");
-    assert!(tells(&said.expect("it is said")["why"].to_string(), &["do not arrive", &url]), "{status}");
+    assert!(tells(&degraded(&place).await, &["do not arrive", &url]));
 
     let collector = Collector::at(address, None).await;
     until("that traces arrive", || async {
@@ -250,6 +257,34 @@ async fn a_collector_that_is_slow_is_told_of_once_and_disturbs_no_call() {
     let warned = lines(&node, &["WARN", "ERROR"]);
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "imeout", "calls go on"]), "{warned:#?}");
+}
+
+#[tokio::test]
+async fn a_collector_that_takes_no_connection_is_told_of() {
+    // Nobody accepts, so what comes after the first connections is dropped, as where a firewall or a dead host is.
+    let full = TcpSocket::new_v4().expect("a socket");
+    full.bind(([127, 0, 0, 1], 0).into()).expect("a port");
+    let full = full.listen(1).expect("it listens");
+    let address = full.local_addr().expect("an address");
+    let mut waiting = Vec::new();
+    while let Ok(taken) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(taken.expect("a connection"));
+    }
+    let place = Place::new();
+    let node = place
+        .start_with(|flags| {
+            told_to(&format!("http://{address}"))(flags);
+            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "100");
+        })
+        .await;
+    let mut lost = 0.0;
+    for _ in 0..3 {
+        node.cri.traced(&parent(true)).version().await.expect("a version");
+        lost = lost_more(&node, lost).await;
+    }
+    let warned = lines(&node, &["WARN", "ERROR"]);
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    assert!(tells(&warned[0], &["traces do not arrive", &address.to_string(), "timeout", "100ms"]), "{warned:#?}");
 }
 
 #[tokio::test]
@@ -321,6 +356,23 @@ async fn a_collector_behind_tls_is_verified_against_the_nodes_authorities() {
     node.cri.traced(&parent(true)).version().await.expect("a version");
     collector.trace(TRACE, 2).await;
     assert!(lines(&node, &["WARN", "ERROR"]).is_empty(), "{:#?}", node.crihook.log());
+}
+
+#[tokio::test]
+async fn an_exporter_that_cannot_be_made_is_told_of_and_disturbs_no_call() {
+    let place = Place::new();
+    let nowhere = place.path("no.pem");
+    let node = place
+        .start_with(|flags| {
+            told_to("https://localhost:4317")(flags);
+            flags.env("SSL_CERT_FILE", &nowhere).env("SSL_CERT_DIR", &nowhere);
+        })
+        .await;
+    node.cri.traced(&parent(true)).version().await.expect("a version");
+    let warned = lines(&node, &["WARN", "ERROR"]);
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    assert!(tells(&warned[0], &["no traces", "https://localhost:4317", "certs"]), "{warned:#?}");
+    assert!(tells(&degraded(&place).await, &["no traces", "https://localhost:4317", "certs"]));
 }
 
 #[test]
