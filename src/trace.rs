@@ -72,9 +72,11 @@ impl Context {
         TraceContextPropagator::new().inject_context(&context, carrier);
     }
 
-    /// Writes it into the headers of a request, so that whoever is asked can go on with the trace.
+    /// Writes it into the headers of a request, so that whoever is asked can go on with the trace. One that is there already stays.
     pub fn write(&self, headers: &mut HeaderMap) {
-        self.inject(&mut Headers(headers));
+        if !headers.contains_key(TRACEPARENT) {
+            self.inject(&mut Headers(headers));
+        }
     }
 
     /// The id of its trace, as logs and search fields have it: 32 hexadecimal digits.
@@ -276,6 +278,14 @@ mod tests {
             assert_eq!(sent.get("tracestate").map(|state| state.to_str().unwrap()), state.filter(|_| kept));
             assert!(sent["traceparent"].to_str().unwrap().starts_with(&PARENT[..36]));
         }
+    }
+
+    #[test]
+    fn a_traceparent_that_a_policy_asks_for_is_the_one_that_is_sent() {
+        let mut headers = HeaderMap::from_iter([(HeaderName::from_static(TRACEPARENT), "its own".parse().unwrap())]);
+        PARENT.parse::<Context>().unwrap().write(&mut headers);
+        let sent: Vec<_> = headers.get_all(TRACEPARENT).iter().collect();
+        assert_eq!((sent, headers.len()), (vec![&HeaderValue::from_static("its own")], 1));
     }
 
     #[test]

@@ -253,7 +253,7 @@ fn words(error: &OTelSdkError) -> String {
     let text = match error {
         OTelSdkError::InternalFailure(text) => text.clone(),
         OTelSdkError::Timeout(limit) => format!("timeout, it has not taken them within {limit:?}"),
-        other => other.to_string(),
+        OTelSdkError::AlreadyShutdown => error.to_string(),
     };
     text.split_once("gRPC code: ").map_or_else(|| text.clone(), |(_, what)| what.to_owned())
 }
