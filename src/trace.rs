@@ -31,6 +31,8 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 
 /// The header, and the name under which a context is known elsewhere.
 const TRACEPARENT: &str = "traceparent";
+/// The bytes of a `tracestate` that are passed on (W3C Trace Context, section 3.3.1.5). A longer one is left out, lest whoever is asked refuses the headers.
+const STATE: usize = 512;
 
 /// A span as others refer to it: its trace, its id, and whether it is recorded. As text, a `traceparent` (W3C Trace Context, section 3.2).
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,6 +55,12 @@ impl Context {
         Self(SpanContext::new(parent.trace_id(), span, parent.trace_flags(), false, state))
     }
 
+    /// Whether its spans are told.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.0.is_sampled()
+    }
+
     fn extract(carrier: &dyn Extractor) -> Option<Self> {
         let found = TraceContextPropagator::new().extract_with_context(&opentelemetry::Context::new(), carrier);
         let parent = found.span().span_context().clone();
@@ -64,9 +72,11 @@ impl Context {
         TraceContextPropagator::new().inject_context(&context, carrier);
     }
 
-    /// Writes it into the headers of a request, so that whoever is asked can go on with the trace.
+    /// Writes it into the headers of a request, so that whoever is asked can go on with the trace. One that is there already stays.
     pub fn write(&self, headers: &mut HeaderMap) {
-        self.inject(&mut Headers(headers));
+        if !headers.contains_key(TRACEPARENT) {
+            self.inject(&mut Headers(headers));
+        }
     }
 
     /// The id of its trace, as logs and search fields have it: 32 hexadecimal digits.
@@ -119,7 +129,8 @@ struct Received<'a>(&'a HeaderMap);
 
 impl Extractor for Received<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        let value = self.0.get(key).filter(|value| key == TRACEPARENT || value.len() <= STATE);
+        value?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -164,20 +175,30 @@ pub struct Span {
 
 /// Begins and tells spans. Cheap to clone; the default has no collector.
 #[derive(Debug, Clone, Default)]
-pub struct Tracer(Option<Arc<Exporter>>);
+pub struct Tracer {
+    exporter: Option<Arc<Exporter>>,
+    /// Why there is none though there should be.
+    missing: Option<Arc<str>>,
+}
 
 impl Tracer {
     /// Tells spans to this exporter.
     #[must_use]
     pub fn new(exporter: Arc<Exporter>) -> Self {
-        Self(Some(exporter))
+        Self { exporter: Some(exporter), missing: None }
+    }
+
+    /// Tells nobody, for this reason.
+    #[must_use]
+    pub fn without(reason: &str) -> Self {
+        Self { exporter: None, missing: Some(reason.into()) }
     }
 
     /// The contexts of a call that came with these headers, of its span and of the caller's. Without a caller's, a trace begins if
     /// `root` says so. `None`: it has no span.
     #[must_use]
     pub fn enter(&self, headers: &HeaderMap, root: impl FnOnce() -> bool) -> Option<(Context, Option<Context>)> {
-        self.0.as_ref()?;
+        self.exporter.as_ref()?;
         match Context::extract(&Received(headers)) {
             Some(caller) => Some((caller.child(), Some(caller))),
             None => root().then(|| (Context::root(), None)),
@@ -186,22 +207,25 @@ impl Tracer {
 
     /// Has a span exported, if it is to be recorded.
     pub fn tell(&self, span: Span) {
-        if let Some(exporter) = &self.0
-            && span.context.0.is_sampled()
+        if let Some(exporter) = &self.exporter
+            && span.context.is_recorded()
         {
             exporter.take(span);
         }
     }
 
-    /// Why spans do not arrive; `None` while they do, or are told to nobody.
+    /// Why spans do not arrive; `None` while they do, or nobody wants them.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        self.0.as_ref()?.trouble()
+        match &self.exporter {
+            Some(exporter) => exporter.trouble(),
+            None => self.missing.as_deref().map(str::to_owned),
+        }
     }
 
     /// Exports what is left, for `limit` at most.
     pub async fn finish(self, limit: Duration) {
-        if let Some(exporter) = self.0 {
+        if let Some(exporter) = self.exporter {
             let finished = tokio::task::spawn_blocking(move || exporter.finish(limit));
             let _ = finished.await;
         }
@@ -210,7 +234,7 @@ impl Tracer {
     /// Whether there is somebody to tell.
     #[must_use]
     pub fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.exporter.is_some()
     }
 }
 
@@ -237,19 +261,31 @@ mod tests {
 
     #[test]
     fn the_state_goes_with_the_context_and_none_is_made_up() {
-        let headers = |state: Option<&'static str>| {
+        let headers = |state: Option<&str>| {
             let mut headers =
                 HeaderMap::from_iter([("traceparent".parse().unwrap(), HeaderValue::from_static(PARENT))]);
-            headers.extend(state.map(|state| (HeaderName::from_static("tracestate"), HeaderValue::from_static(state))));
+            headers.extend(state.map(|state| (HeaderName::from_static("tracestate"), state.parse().unwrap())));
             headers
         };
-        for state in [Some("vendor=x"), None] {
+        let long = |length| ["a=1", "b=2"].map(|member| format!("{member:x<length$}")).join(",");
+        let (most, more) = (long(255), long(256));
+        for (state, kept) in
+            [(Some("vendor=x"), true), (None, true), (Some(most.as_str()), true), (Some(more.as_str()), false)]
+        {
             let caller = Context::extract(&Received(&headers(state))).unwrap();
             let mut sent = HeaderMap::new();
             caller.child().write(&mut sent);
-            assert_eq!(sent.get("tracestate").map(|state| state.to_str().unwrap()), state);
+            assert_eq!(sent.get("tracestate").map(|state| state.to_str().unwrap()), state.filter(|_| kept));
             assert!(sent["traceparent"].to_str().unwrap().starts_with(&PARENT[..36]));
         }
+    }
+
+    #[test]
+    fn a_traceparent_that_a_policy_asks_for_is_the_one_that_is_sent() {
+        let mut headers = HeaderMap::from_iter([(HeaderName::from_static(TRACEPARENT), "its own".parse().unwrap())]);
+        PARENT.parse::<Context>().unwrap().write(&mut headers);
+        let sent: Vec<_> = headers.get_all(TRACEPARENT).iter().collect();
+        assert_eq!((sent, headers.len()), (vec![&HeaderValue::from_static("its own")], 1));
     }
 
     #[test]

@@ -11,8 +11,9 @@ pub(super) fn start(config: &Config, registry: &Registry) -> Tracer {
     match Exporter::start(collector, &config.hooks.node_name, registry) {
         Ok(exporter) => Tracer::new(exporter),
         Err(error) => {
-            tracing::error!("no traces, for they cannot be told to {collector}: {error:#}");
-            Tracer::default()
+            let reason = format!("no traces, for they cannot be told to {collector}: {error:#}");
+            tracing::error!("{reason}");
+            Tracer::without(&reason)
         }
     }
 }

@@ -66,13 +66,16 @@ fn serve(config: Config, inherited: Inherited, log: &Log) -> Result<()> {
     let app = App::bind(config, inherited, log.dropped())?.upgrade_by(Program::this());
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         tokio::spawn(heed_signals(app.drain())?);
         let (hangups, hangup) = mpsc::channel(1);
         tokio::spawn(heed_hangups(hangups)?);
         tokio::spawn(heed_upgrades(app.upgrades())?);
         app.reload_on(hangup).run().await
-    })
+    });
+    // Whatever matters is done. Somebody may still wait for a name to be resolved, for as long as name servers do not answer.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Each SIGHUP asks for the policies to be read again; those that come while one waits are the same.

@@ -63,7 +63,7 @@ impl Spans {
     /// The call is over.
     pub fn ended(&self, finished: &Finished) {
         let Finished { method, code, begun, handed_on, duration, shares } = *finished;
-        if method.is_endless() {
+        if method.is_endless() || !self.context.is_recorded() {
             return;
         }
         let ended = begun + duration;

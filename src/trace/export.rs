@@ -10,23 +10,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::Context as _;
 use http::Uri;
 use opentelemetry::trace::{SpanId, Status};
 use opentelemetry::{InstrumentationScope, KeyValue};
-use opentelemetry_otlp::{ExporterBuildError, WithExportConfig, WithTonicConfig};
+use opentelemetry_otlp::{
+    ExporterBuildError, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT,
+    OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, WithExportConfig, WithTonicConfig,
+};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector, TelemetryResourceDetector};
 use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SpanData, SpanEvents, SpanExporter, SpanLinks, SpanProcessor,
+    BatchConfigBuilder, BatchSpanProcessor, OTEL_BSP_SCHEDULE_DELAY, SpanData, SpanEvents, SpanExporter, SpanLinks,
+    SpanProcessor,
 };
 use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 use tonic::transport::ClientTlsConfig;
 
 use super::{Context, Span};
 
 /// Spans that wait for the collector.
 const QUEUE: usize = 2048;
+/// The least time between batches: without any, the processor's thread would never rest.
+const LEAST_DELAY: Duration = Duration::from_millis(10);
 
 /// A collector that takes OTLP over gRPC, as `http://HOST:PORT` or `https://HOST:PORT`; without a scheme it is the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +46,11 @@ impl FromStr for Collector {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const RIGHT: &str = "write the address of a collector that takes OTLP over gRPC, as http://127.0.0.1:4317";
+        if text.contains('@') {
+            return Err(format!(
+                "the address names a user; put what the collector asks for into OTEL_EXPORTER_OTLP_HEADERS, and {RIGHT}"
+            ));
+        }
         let (scheme, address) = text.split_once("://").unwrap_or(("http", text));
         if !matches!(scheme, "http" | "https") {
             return Err(format!("`{text}` is neither http:// nor https://; {RIGHT}"));
@@ -44,11 +58,6 @@ impl FromStr for Collector {
         let uri: Uri =
             format!("{scheme}://{address}").parse().map_err(|_| format!("`{text}` is not an address; {RIGHT}"))?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') {
-            return Err(format!(
-                "the address names a user; put what the collector asks for into OTEL_EXPORTER_OTLP_HEADERS, and {RIGHT}"
-            ));
-        }
         if uri.port_u16().is_none() || uri.host().is_none_or(str::is_empty) {
             return Err(format!("`{text}` does not name a host and a port; {RIGHT}"));
         }
@@ -92,20 +101,28 @@ impl Exporter {
     /// # Errors
     /// Fails if the environment's settings of the exporter cannot be used, and if its metrics are registered already.
     pub fn start(collector: &Collector, node: &str, registry: &Registry) -> anyhow::Result<Arc<Self>> {
+        let runtime = Handle::try_current().context("there is no runtime")?;
         let counters = Counters::register(registry)?;
-        let mut exporter = client(collector)?;
+        let limit = [OTEL_EXPORTER_OTLP_TRACES_TIMEOUT, OTEL_EXPORTER_OTLP_TIMEOUT].into_iter().find_map(milliseconds);
+        let limit = limit.unwrap_or(OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT);
+        let mut exporter = client(collector, limit)?;
         exporter.set_resource(&resource(node));
         let waiting = Arc::new(AtomicUsize::new(0));
         let trouble = Arc::default();
         let watched = Watched {
-            exporter,
+            exporter: Arc::new(exporter),
+            runtime,
+            limit,
             collector: collector.clone(),
             waiting: Arc::clone(&waiting),
             counters: counters.clone(),
             trouble: Arc::clone(&trouble),
         };
-        let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
-        let processor = BatchSpanProcessor::builder(watched).with_batch_config(config).build();
+        let mut config = BatchConfigBuilder::default().with_max_queue_size(QUEUE);
+        if let Some(delay) = milliseconds(OTEL_BSP_SCHEDULE_DELAY) {
+            config = config.with_scheduled_delay(delay.max(LEAST_DELAY));
+        }
+        let processor = BatchSpanProcessor::builder(watched).with_batch_config(config.build()).build();
         let scope = InstrumentationScope::builder("crihook").with_version(env!("CARGO_PKG_VERSION")).build();
         Ok(Arc::new(Self { processor, collector: collector.clone(), scope, waiting, counters, trouble }))
     }
@@ -159,10 +176,16 @@ impl Exporter {
     }
 }
 
-fn client(collector: &Collector) -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
-    let builder = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(collector.to_string());
+fn client(collector: &Collector, limit: Duration) -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
+    let builder = opentelemetry_otlp::SpanExporter::builder().with_tonic();
+    let builder = builder.with_endpoint(collector.to_string()).with_timeout(limit);
     let secure = collector.0.starts_with("https:");
     if secure { builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots()) } else { builder }.build()
+}
+
+/// A time that the environment sets, as OpenTelemetry writes them.
+fn milliseconds(variable: &str) -> Option<Duration> {
+    std::env::var(variable).ok()?.parse().ok().map(Duration::from_millis)
 }
 
 /// Who tells the spans.
@@ -172,7 +195,9 @@ fn resource(node: &str) -> Resource {
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("k8s.node.name", node.to_owned()),
     ];
-    let named = std::env::var("OTEL_SERVICE_NAME").ok().map(|name| KeyValue::new("service.name", name));
+    // An empty variable is as good as none.
+    let named = std::env::var("OTEL_SERVICE_NAME").ok().filter(|name| !name.is_empty());
+    let named = named.map(|name| KeyValue::new("service.name", name));
     let detectors: [Box<dyn ResourceDetector>; 2] =
         [Box::new(TelemetryResourceDetector), Box::new(EnvResourceDetector::new())];
     Resource::builder_empty().with_attributes(own).with_detectors(&detectors).with_attributes(named).build()
@@ -181,7 +206,11 @@ fn resource(node: &str) -> Resource {
 /// The exporter, with an eye on what comes of it.
 #[derive(Debug)]
 struct Watched {
-    exporter: opentelemetry_otlp::SpanExporter,
+    exporter: Arc<opentelemetry_otlp::SpanExporter>,
+    /// Where it does its work.
+    runtime: Handle,
+    /// How long a batch may take, the connection included: the exporter's own limit begins once there is one.
+    limit: Duration,
     collector: Collector,
     waiting: Arc<AtomicUsize>,
     counters: Counters,
@@ -191,7 +220,13 @@ struct Watched {
 impl SpanExporter for Watched {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let spans = batch.len();
-        let result = self.exporter.export(batch).await;
+        let (exporter, limit) = (Arc::clone(&self.exporter), self.limit);
+        let exporting = self.runtime.spawn(async move { timeout(limit, exporter.export(batch)).await });
+        let result = match exporting.await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_elapsed)) => Err(OTelSdkError::Timeout(limit)),
+            Err(ended) => Err(OTelSdkError::InternalFailure(ended.to_string())),
+        };
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
         let counter = if result.is_ok() { &self.counters.exported } else { &self.counters.failed };
         counter.inc_by(spans as u64);
@@ -217,7 +252,8 @@ impl SpanExporter for Watched {
 fn words(error: &OTelSdkError) -> String {
     let text = match error {
         OTelSdkError::InternalFailure(text) => text.clone(),
-        other => other.to_string(),
+        OTelSdkError::Timeout(limit) => format!("timeout, it has not taken them within {limit:?}"),
+        OTelSdkError::AlreadyShutdown => error.to_string(),
     };
     text.split_once("gRPC code: ").map_or_else(|| text.clone(), |(_, what)| what.to_owned())
 }
@@ -260,7 +296,9 @@ mod tests {
             let told = read(text).unwrap_err();
             assert!(told.contains(why) && told.ends_with("as http://127.0.0.1:4317"), "{text}: {told}");
         }
-        let told = read("http://me:hunter2@otel.example:4317").unwrap_err();
-        assert!(told.contains("names a user") && !told.contains("hunter2"), "{told}");
+        for text in ["http://me:hunter2@otel.example:4317", "grpc://me:hunter2@otel.example:4317", "me:hunter2@ otel"] {
+            let told = read(text).unwrap_err();
+            assert!(told.contains("names a user") && !told.contains("hunter2"), "{told}");
+        }
     }
 }

@@ -308,7 +308,7 @@ impl Sources {
             add(
                 "traces",
                 why,
-                "spans are lost meanwhile; start the collector, or name another one with --otlp-endpoint".to_owned(),
+                "spans are lost meanwhile; see that the collector can be reached, or name another one with --otlp-endpoint".to_owned(),
             );
         }
         if self.metrics.get().is_none() {

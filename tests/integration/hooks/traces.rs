@@ -1,11 +1,11 @@
 //! Traces: spans below the kubelet's own, read back from a collector.
 
+mod trouble;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use tonic::transport::Identity;
 
 use super::collector::{Collector, Span};
 use super::*;
@@ -180,154 +180,69 @@ async fn a_hook_that_the_next_process_goes_on_with_stays_in_its_trace() {
     assert_eq!((&redelivered.parent, &*redelivered.values["crihook.attempt"]), (&call.id, "2"), "{redelivered:#?}");
 }
 
-/// The lines that tell of traces, at these levels.
-fn lines(node: &Node, levels: &[&str]) -> Vec<String> {
-    let told = node.crihook.lines_at(levels).into_iter().map(|line| line["message"].to_string());
-    told.filter(|message| message.contains("traces")).collect()
-}
-
-/// Waits until more spans are lost than `before`, and gives how many.
-async fn lost_more(node: &Node, before: f64) -> f64 {
-    until("spans that are lost", || async {
-        let lost = node.metrics().await.sum("crihook_trace_spans_total", &[("result", "failed")]);
-        if lost > before { Ok(lost) } else { Err(lost) }
-    })
-    .await
+/// The names of these spans.
+fn names(spans: &[Span]) -> Vec<&str> {
+    let mut names: Vec<_> = spans.iter().map(|span| span.name.as_str()).collect();
+    names.sort_unstable();
+    names
 }
 
 #[tokio::test]
-async fn a_collector_that_is_not_there_is_told_of_once_and_disturbs_no_call() {
-    let (place, gone) = (Place::new(), Collector::start().await);
-    let (address, url) = (gone.address, gone.url());
-    drop(gone);
-    let node = place
-        .start_with(|flags| {
-            told_to(&url)(flags);
-            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "100");
-        })
-        .await;
-    let traced = node.cri.traced(&parent(true));
-    let mut lost = 0.0;
-    for _ in 0..3 {
-        traced.version().await.expect("a version");
-        lost = lost_more(&node, lost).await;
-    }
-    let warned = lines(&node, &["WARN", "ERROR"]);
-    assert_eq!(warned.len(), 1, "{warned:#?}");
-    assert!(tells(&warned[0], &["traces do not arrive", &url, "refused", "calls go on"]), "{warned:#?}");
-    let status: Value =
-        serde_json::from_str(&node::admin(&place.path("admin.sock"), "/v1/status").await).expect("JSON");
-    let said = status["degradations"].as_array().expect("a list").iter().find(|what| what["what"] == "traces");
-    assert!(tells(&said.expect("it is said")["why"].to_string(), &["do not arrive", &url]), "{status}");
-
-    let collector = Collector::at(address, None).await;
-    until("that traces arrive", || async {
-        traced.version().await.expect("a version");
-        let told = lines(&node, &["INFO"]);
-        if told.iter().any(|line| line.contains("again")) { Ok(()) } else { Err(told) }
-    })
-    .await;
-    collector.trace(TRACE, 2).await;
-    assert_eq!(lines(&node, &["WARN", "ERROR"]).len(), 1);
-}
-
-#[tokio::test]
-async fn a_collector_that_is_slow_is_told_of_once_and_disturbs_no_call() {
+async fn a_call_that_is_given_up_or_refused_has_no_part_of_the_runtime() {
     let (place, collector) = (Place::new(), Collector::start().await);
-    collector.hang();
-    let url = collector.url();
-    let node = place
-        .start_with(|flags| {
-            told_to(&url)(flags);
-            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "50");
-        })
-        .await;
-    let mut lost = 0.0;
-    for _ in 0..3 {
-        node.cri.traced(&parent(true)).version().await.expect("a version");
-        lost = lost_more(&node, lost).await;
-    }
-    let warned = lines(&node, &["WARN", "ERROR"]);
-    assert_eq!(warned.len(), 1, "{warned:#?}");
-    assert!(tells(&warned[0], &["traces do not arrive", &url, "imeout", "calls go on"]), "{warned:#?}");
-}
-
-#[tokio::test]
-async fn a_collector_that_hangs_is_told_of_once_and_disturbs_no_call_and_not_the_end() {
-    let (place, collector) = (Place::new(), Collector::start().await);
-    collector.hang();
-    let url = collector.url();
-    let mut node = place
-        .start_with(|flags| {
-            told_to(&url)(flags);
-            flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "60000");
-        })
-        .await;
-    // One batch is under way, the queue is full, and the rest is dropped.
-    let calls = (0..8).map(|_| {
-        let traced = node.cri.traced(&parent(true));
-        async move {
-            for _ in 0..200 {
-                traced.version().await.expect("a version");
-            }
-        }
+    let server = place.server("hook", |delivered| match delivered.pod() {
+        "slow" => Reply::Hang,
+        _ => Reply::Status(500, "no"),
     });
-    within("the calls", futures_util::future::join_all(calls)).await;
-    until("spans that are dropped", || async {
-        let page = node.metrics().await;
-        let dropped = page.sum("crihook_trace_spans_total", &[("result", "dropped")]);
-        if dropped >= 1000.0 { Ok(()) } else { Err(dropped) }
-    })
-    .await;
-    node.crihook.signal(Signal::SIGTERM);
-    assert_eq!(within("the end", node.crihook.exit()).await, Some(0));
-    let warned = lines(&node, &["WARN", "ERROR"]);
-    assert_eq!(warned.len(), 1, "{warned:#?}");
-    assert!(tells(&warned[0], &["the last traces did not arrive", &collector.url(), "2s"]), "{warned:#?}");
+    let guard = webhook("guard", "PreStartContainer", &server, &json!({"timeout": "10m", "failurePolicy": "Fail"}));
+    place.write("a.yaml", &policy("web", &[guard]));
+    let node = place.start_with(told_to(&collector.url())).await;
+    let (slow, refused) = (node.created("slow", &[]).await, node.created("refused", &[]).await);
+    let given_up = tokio::spawn({
+        let cri = node.cri.traced(&parent(true));
+        async move { cri.start(&slow.id).await }
+    });
+    server.wait(1).await;
+    given_up.abort();
+    let spans = collector.trace(TRACE, 3).await;
+    let expected = ["hook wait", "hook web/guard", "runtime.v1.RuntimeService/StartContainer"];
+    assert_eq!(names(&spans), expected);
+    let call = one(&spans, expected[2]);
+    assert_eq!((call.values["rpc.grpc.status_code"].as_str(), call.error.as_deref()), ("1", Some("Canceled")));
+    assert_eq!(one(&spans, expected[1]).values["crihook.result"], "cancelled");
+    assert!(spans.iter().all(|span| span.parent == if span.id == call.id { KUBELETS } else { &call.id }), "{spans:#?}");
+
+    let other = format!("{}0", &TRACE[..31]);
+    node.cri.traced(&parent(true).replace(TRACE, &other)).start(&refused.id).await.expect_err("refused");
+    let spans = collector.trace(&other, 3).await;
+    assert_eq!(names(&spans), expected);
+    assert_eq!(one(&spans, expected[2]).values["rpc.grpc.status_code"], "9");
 }
 
 #[tokio::test]
-async fn what_was_seen_last_is_told_before_the_end() {
+async fn attempts_are_in_the_trace_of_the_call_that_they_began_for() {
     let (place, collector) = (Place::new(), Collector::start().await);
-    let url = collector.url();
-    let mut node = place
-        .start_with(|flags| {
-            // Nothing is told before a minute has passed.
-            flags.set("--otlp-endpoint", url).env("OTEL_BSP_SCHEDULE_DELAY", "60000");
-        })
-        .await;
-    node.cri.traced(&parent(true)).version().await.expect("a version");
-    node.crihook.signal(Signal::SIGTERM);
-    assert_eq!(within("the end", node.crihook.exit()).await, Some(0));
-    let spans = collector.spans();
-    assert!(spans.iter().any(|span| span.parent == KUBELETS), "{spans:#?}");
-}
-
-#[tokio::test]
-async fn a_collector_behind_tls_is_verified_against_the_nodes_authorities() {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let identity = Identity::from_pem(made.cert.pem(), made.signing_key.serialize_pem());
-    let collector = Collector::at(([127, 0, 0, 1], 0).into(), Some(identity)).await;
-    let place = Place::new();
-    let authority = place.path("ca.pem");
-    std::fs::write(&authority, made.cert.pem()).expect("the directory takes a file");
-    let url = format!("https://localhost:{}", collector.address.port());
-    let node = place
-        .start_with(|flags| {
-            told_to(&url)(flags);
-            flags.env("SSL_CERT_FILE", &authority);
-        })
-        .await;
-    node.cri.traced(&parent(true)).version().await.expect("a version");
-    collector.trace(TRACE, 2).await;
-    assert!(lines(&node, &["WARN", "ERROR"]).is_empty(), "{:#?}", node.crihook.log());
-}
-
-#[test]
-fn an_endpoint_that_is_none_is_refused_with_what_would_be_right() {
-    let mut command = crate::wire::peer::process::bare();
-    let told = command.args(["serve", "--otlp-endpoint", "unix:///run/otel.sock"]).output().expect("it starts");
-    let text = String::from_utf8_lossy(&told.stderr).into_owned();
-    assert_eq!(told.status.code(), Some(2), "{text}");
-    assert!(tells(&text, &["--otlp-endpoint", "neither http:// nor https://", "http://127.0.0.1:4317"]), "{text}");
+    let server = place.answering("hook", Reply::Held);
+    let drain = webhook("drain", "PreStop", &server, &json!({"timeout": "10m"}));
+    place.write("a.yaml", &policy("web", &[drain]));
+    let node = place.start_with(told_to(&collector.url())).await;
+    let web = node.running("web", &[]).await;
+    let other = format!("{}0", &TRACE[..31]);
+    let stop = |trace: &str| {
+        let (cri, id) = (node.cri.traced(&parent(true).replace(TRACE, trace)), web.id.clone());
+        tokio::spawn(async move { cri.stop(&id, 60).await })
+    };
+    let first = stop(TRACE);
+    server.wait(1).await;
+    let second = stop(&other);
+    node.wait_in_flight("StopContainer", 2.0).await;
+    server.release();
+    for call in [first, second] {
+        within("the answer", call).await.expect("no panic").expect("stopped");
+    }
+    let expected = ["hook wait", "hook web/drain", "runtime.v1.RuntimeService/StopContainer", "upstream"];
+    assert_eq!(names(&collector.trace(TRACE, 4).await), expected);
+    // It may have come when the hook was done, and has waited for nothing then.
+    let joined = collector.trace(&other, 2).await;
+    assert!(names(&joined).contains(&expected[2]) && !names(&joined).contains(&expected[1]), "{joined:#?}");
 }
