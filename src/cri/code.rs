@@ -48,6 +48,8 @@ impl Code {
     pub const INTERNAL: Self = Self(13);
     /// The server cannot be reached; trying again may help.
     pub const UNAVAILABLE: Self = Self(14);
+    const UNIMPLEMENTED: Self = Self(12);
+    const DATA_LOSS: Self = Self(15);
     const OTHER: Self = Self(17);
 
     /// What `grpc-status` in these headers or trailers says; `Unknown` if it is absent, as gRPC's own clients have it.
@@ -76,6 +78,22 @@ impl Code {
             h2::Reason::INADEQUATE_SECURITY => Self::PERMISSION_DENIED,
             _ => Self::INTERNAL,
         }
+    }
+
+    /// Whether it tells of a server that has failed, and not of what was asked for (`NotFound` is an answer).
+    ///
+    /// Source: OpenTelemetry's semantic conventions for gRPC, "gRPC status", for spans of servers.
+    #[must_use]
+    pub fn is_servers_failure(self) -> bool {
+        let failures = [
+            Self::UNKNOWN,
+            Self::DEADLINE_EXCEEDED,
+            Self::UNIMPLEMENTED,
+            Self::INTERNAL,
+            Self::UNAVAILABLE,
+            Self::DATA_LOSS,
+        ];
+        failures.contains(&self)
     }
 
     /// The name as gRPC's Go library prints it, which is what dashboards know.

@@ -14,7 +14,7 @@ use std::time::Instant;
 use http::HeaderMap;
 
 use super::latency::Finished;
-use crate::cri::{Code, Method};
+use crate::cri::Method;
 use crate::trace::{Context, KeyValue, Span, SpanKind, Tracer};
 
 /// What it takes to tell the spans of a call.
@@ -93,7 +93,7 @@ impl Spans {
                 seconds("crihook.client_wait_seconds", shares.client),
                 seconds("crihook.overhead_seconds", shares.overhead),
             ],
-            error: (code != Code::OK).then(|| code.name().into()),
+            error: code.is_servers_failure().then(|| code.name().into()),
         });
     }
 

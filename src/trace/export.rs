@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use http::Uri;
-use opentelemetry::trace::{SpanId, Status};
+use opentelemetry::trace::{SpanContext, SpanId, Status};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{
     ExporterBuildError, OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_TIMEOUT_DEFAULT,
@@ -95,8 +95,8 @@ pub struct Exporter {
 }
 
 impl Exporter {
-    /// Begins to export to this collector, as the node of that name. It is dialled when there is something to tell. Must be called within a tokio runtime, which does the
-    /// work of the connection.
+    /// Begins to export to this collector, as the node of that name. It is dialled when there is something to tell. Must be called within a tokio
+    /// runtime, which does the work of the connection.
     ///
     /// # Errors
     /// Fails if the environment's settings of the exporter cannot be used, and if its metrics are registered already.
@@ -142,8 +142,8 @@ impl Exporter {
         let at = |at: Instant| wall.checked_sub(now.saturating_duration_since(at)).unwrap_or(wall);
         let parent = span.parent.as_ref().map(|Context(parent)| parent);
         SpanData {
-            parent_span_id: parent.map_or(SpanId::INVALID, opentelemetry::trace::SpanContext::span_id),
-            parent_span_is_remote: parent.is_some_and(opentelemetry::trace::SpanContext::is_remote),
+            parent_span_id: parent.map_or(SpanId::INVALID, SpanContext::span_id),
+            parent_span_is_remote: parent.is_some_and(SpanContext::is_remote),
             span_context: span.context.0,
             span_kind: span.kind,
             name: span.name,

@@ -208,7 +208,7 @@ async fn a_call_that_is_given_up_or_refused_has_no_part_of_the_runtime() {
     let expected = ["hook wait", "hook web/guard", "runtime.v1.RuntimeService/StartContainer"];
     assert_eq!(names(&spans), expected);
     let call = one(&spans, expected[2]);
-    assert_eq!((call.values["rpc.grpc.status_code"].as_str(), call.error.as_deref()), ("1", Some("Canceled")));
+    assert_eq!((call.values["rpc.grpc.status_code"].as_str(), call.error.as_deref()), ("1", None));
     assert_eq!(one(&spans, expected[1]).values["crihook.result"], "cancelled");
     assert!(spans.iter().all(|span| span.parent == if span.id == call.id { KUBELETS } else { &call.id }), "{spans:#?}");
 
@@ -217,6 +217,22 @@ async fn a_call_that_is_given_up_or_refused_has_no_part_of_the_runtime() {
     let spans = collector.trace(&other, 3).await;
     assert_eq!(names(&spans), expected);
     assert_eq!(one(&spans, expected[2]).values["rpc.grpc.status_code"], "9");
+}
+
+#[tokio::test]
+async fn a_failure_of_the_runtime_is_an_error_and_an_answer_is_none() {
+    let (place, collector) = (Place::new(), Collector::start().await);
+    let node = place.start_with(told_to(&collector.url())).await;
+    let (failing, answered) = (parent(true), format!("{}0", &TRACE[..31]));
+    node.runtime.fail_next("Version", 1).expect("a method");
+    node.cri.traced(&failing).version().await.expect_err("it fails, as it was asked to");
+    node.cri.traced(&failing.replace(TRACE, &answered)).start("nobody").await.expect_err("not found");
+    let error = async |trace: &str, method: &str| {
+        let spans = collector.trace(trace, 2).await;
+        one(&spans, &format!("runtime.v1.RuntimeService/{method}")).error.clone()
+    };
+    assert_eq!(error(TRACE, "Version").await.as_deref(), Some("Internal"));
+    assert_eq!(error(&answered, "StartContainer").await, None);
 }
 
 #[tokio::test]
