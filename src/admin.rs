@@ -1,7 +1,13 @@
 //! HTTP for people and machines that look at crihook: the page at `/`, `/metrics`, `/livez`, `/readyz`; and the way in for crihook's own commands: `/v1/`.
 //!
 //! The former are served on the metrics address and on the admin socket, the latter on the admin socket alone, whose file only its owner
-//! may use. Nothing here touches the data path; a client that asks and never reads holds its own task and nothing else.
+//! may use. Nothing here touches the data path; a client that asks and never reads holds its own task and its page, and not for long (`turn`,
+//! `connections`).
+
+mod connections;
+#[cfg(test)]
+mod tests;
+mod turn;
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -19,24 +25,21 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus::Registry;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use crate::metrics;
+use connections::Connections;
+use turn::{Turn, Turns, Watched};
 
-/// A client sends its request's head within this time, and its body, too.
-const HEAD: Duration = Duration::from_secs(10);
 /// A client that keeps its connection alive opens another one after this time. Prometheus does so without a word.
 const STAY: Duration = Duration::from_mins(5);
 /// What a command may say.
 const MAX_BODY: usize = 64 << 10;
-/// Clients at once, on each of the two sockets: scrapers that never read must not use up the descriptors that calls need.
-const CLIENTS: usize = 64;
 /// Between two tries to accept when the system has no room.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -67,21 +70,30 @@ impl Checks {
     }
 }
 
+/// A client's end, and what to call it in the log.
+pub type Client<T> = (T, Arc<str>);
+
 /// A socket that clients come from.
 pub trait Accept: Send + Sync {
     /// Waits for the next one.
-    fn client(&self) -> impl Future<Output = io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>> + Send;
+    fn client(
+        &self,
+    ) -> impl Future<Output = io::Result<Client<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>>> + Send;
 }
 
 impl Accept for TcpListener {
-    async fn client(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
-        self.accept().await.map(|(client, _)| client)
+    async fn client(&self) -> io::Result<Client<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>> {
+        let (client, peer) = self.accept().await?;
+        Ok((client, peer.to_string().into()))
     }
 }
 
 impl Accept for UnixListener {
-    async fn client(&self) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static> {
-        self.accept().await.map(|(client, _)| client)
+    async fn client(&self) -> io::Result<Client<impl AsyncRead + AsyncWrite + Unpin + Send + 'static>> {
+        let (client, _) = self.accept().await?;
+        let pid = client.peer_cred().ok().and_then(|peer| peer.pid());
+        let peer = pid.map_or("of another PID namespace".to_owned(), |pid| format!("process {pid}"));
+        Ok((client, peer.into()))
     }
 }
 
@@ -142,21 +154,21 @@ impl Admin {
         }
     }
 
-    async fn serve_client(self, client: impl AsyncRead + AsyncWrite + Unpin, _place: OwnedSemaphorePermit) {
-        let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(client), service);
+    async fn serve_client(self, client: impl AsyncRead + AsyncWrite + Unpin, turns: Turns) {
+        let service = service_fn(|request| async {
+            turns.pass(Turn::Ours);
+            let response = self.answer(request).await;
+            turns.pass(if response.extensions().get::<Endless>().is_some() { Turn::Live } else { Turn::Taking });
+            Ok::<_, Infallible>(response)
+        });
+        let served = http1::Builder::new().serve_connection(TokioIo::new(Watched::new(client, turns.clone())), service);
         tokio::pin!(served);
-        let ended = match timeout(STAY, &mut served).await {
-            Ok(ended) => ended,
-            Err(_) if self.api.is_some() => {
-                // A command may follow what happens for as long as it likes; it asks nothing else after that.
-                served.as_mut().graceful_shutdown();
-                served.await
-            }
-            Err(_) => return tracing::debug!("a client of the metrics address has stayed too long; hung up"),
+        let ended = if let Ok(ended) = timeout(STAY, &mut served).await {
+            ended
+        } else {
+            // What it has asked is answered, and nothing after that.
+            served.as_mut().graceful_shutdown();
+            served.await
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a client of the metrics address or the admin socket hung up");
@@ -165,19 +177,19 @@ impl Admin {
 
     /// Serves a socket for as long as the task lives.
     pub async fn serve(self, listener: &impl Accept) {
-        let places = Arc::new(Semaphore::new(CLIENTS));
+        let mut connections = Connections::new(self.socket());
         let mut failing = false;
-        // Never closed, so there is always a place to wait for.
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        loop {
+            let place = connections.place().await;
             match listener.client().await {
-                Ok(client) => {
+                Ok((client, peer)) => {
                     failing = false;
-                    tokio::spawn(self.clone().serve_client(client, place));
+                    connections.open(place, peer, |turns| self.clone().serve_client(client, turns));
                 }
                 Err(error) => {
                     // The pending client stays in the queue when descriptors run out, so trying at once would spin.
                     if !failing {
-                        tracing::error!("cannot accept clients of the metrics address or the admin socket: {error}");
+                        tracing::error!("cannot accept clients of {}: {error}", self.socket());
                     }
                     failing = true;
                     sleep(PAUSE).await;
@@ -185,19 +197,24 @@ impl Admin {
             }
         }
     }
+
+    /// What people call it.
+    fn socket(&self) -> &'static str {
+        if self.api.is_some() { "the admin socket" } else { "the metrics address" }
+    }
 }
 
 /// Takes in what a command says.
 async fn read(request: Request<Incoming>) -> Result<Ask, Response<Body>> {
     let (head, body) = request.into_parts();
     let (path, query) = (head.uri.path().to_owned(), head.uri.query().unwrap_or_default().to_owned());
-    match timeout(HEAD, Limited::new(body, MAX_BODY).collect()).await {
+    match timeout(turn::LIMIT, Limited::new(body, MAX_BODY).collect()).await {
         Ok(Ok(body)) => Ok(Ask { method: head.method, path, query, body: body.to_bytes() }),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
             Err(refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {} KiB", MAX_BODY >> 10)))
         }
         Ok(Err(error)) => Err(refusal(StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
-        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {HEAD:?}"))),
+        Err(_) => Err(refusal(StatusCode::REQUEST_TIMEOUT, format!("the body did not come within {:?}", turn::LIMIT))),
     }
 }
 
@@ -214,9 +231,14 @@ pub fn json(status: StatusCode, document: &impl Serialize) -> Response<Body> {
     }
 }
 
+/// Marks an answer that goes on for as long as its reader stays, who may rest from reading.
+#[derive(Clone)]
+struct Endless;
+
 /// Documents for crihook's own commands, each on a line of its own, as they come.
 pub fn json_lines(lines: Body) -> Response<Body> {
     let mut response = Response::new(lines);
+    response.extensions_mut().insert(Endless);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response
 }

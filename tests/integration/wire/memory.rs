@@ -144,17 +144,6 @@ async fn large_messages_that_nobody_reads_are_not_held() {
     assert!(after < before + (32 << 20), "{before} bytes became {after} while 128 MiB waited");
 }
 
-/// Open descriptors by what they are, to see what is left over.
-fn descriptors(pid: u32) -> BTreeMap<String, usize> {
-    let mut kinds = BTreeMap::new();
-    for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).expect("own child's descriptors").flatten() {
-        let target = std::fs::read_link(entry.path()).unwrap_or_default().display().to_string();
-        let kind = target.split_once(':').map_or(target.as_str(), |(kind, _)| kind).to_owned();
-        *kinds.entry(kind).or_default() += 1;
-    }
-    kinds
-}
-
 #[tokio::test]
 async fn descriptors_and_memory_return_to_where_they_were_when_connections_close() {
     let stand = Stand::through().await;
@@ -166,12 +155,11 @@ async fn descriptors_and_memory_return_to_where_they_were_when_connections_close
             call.answer(grpc::response(), message(0, b"x"), grpc::status(0, ""));
         }
     });
-    let pid = stand.crihook().pid();
     // Each scrape of the metrics is a connection, too, and closes in its own time.
     stand.crihook().metrics_addr().await;
     let settled = async |expected: Option<&BTreeMap<String, usize>>| {
         until("the descriptors of closed connections are closed", || async {
-            let now = descriptors(pid);
+            let now = stand.crihook().descriptors();
             if expected.is_none_or(|expected| *expected == now) && upstream.open() == 0 { Ok(now) } else { Err(now) }
         })
         .await
@@ -183,7 +171,7 @@ async fn descriptors_and_memory_return_to_where_they_were_when_connections_close
             client.call(grpc::request("/a.b/C"), message(0, b"x")).await;
             clients.push(client);
         }
-        let most: usize = descriptors(pid).values().sum();
+        let most: usize = stand.crihook().descriptors().values().sum();
         drop(clients);
         odd_calls(&stand, 50).await;
         most

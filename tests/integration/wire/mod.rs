@@ -23,4 +23,5 @@ mod mixture;
 mod readiness;
 mod resets;
 mod retry;
+mod scrapers;
 mod streams;

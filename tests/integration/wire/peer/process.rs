@@ -218,6 +218,17 @@ impl Crihook {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") * 1024
     }
 
+    /// Open descriptors by what they are, to see what is left over.
+    pub fn descriptors(&self) -> BTreeMap<String, usize> {
+        let mut kinds = BTreeMap::new();
+        for entry in std::fs::read_dir(self.proc("fd")).expect("own child's descriptors").flatten() {
+            let target = std::fs::read_link(entry.path()).unwrap_or_default().display().to_string();
+            let kind = target.split_once(':').map_or(target.as_str(), |(kind, _)| kind).to_owned();
+            *kinds.entry(kind).or_default() += 1;
+        }
+        kinds
+    }
+
     fn proc(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.pid()))
     }
