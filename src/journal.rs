@@ -45,7 +45,7 @@ pub trait Journal: Send + Sync {
     fn write(&self, entry: Entry);
 
     /// Waits until everything written so far is safe, or until that has taken longer than anybody should be kept waiting. While the
-    /// journal is degraded it waits for nothing.
+    /// journal is degraded it waits for nothing. Called inside a tokio runtime.
     fn recorded(&self) -> Boxed<'static, ()>;
 
     /// The runs that pass `filter`, the newest first.

@@ -221,6 +221,8 @@ impl Api {
             NoReplay::HookGone { .. } | NoReplay::Native(_) => conflict(why.to_string()),
             NoReplay::Ending => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()),
         })?;
+        // Whoever is told of it finds it in the history.
+        self.journal.recorded().await;
         tracing::info!(run = %id, of = %past.id, policy = %past.policy, hook = %past.hook, "somebody replays a run");
         Ok(admin::json(StatusCode::ACCEPTED, &json!({"id": &*id, "replayOf": &*past.id})))
     }

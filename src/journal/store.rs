@@ -1,9 +1,10 @@
 //! The journal on disk: a database, a thread that writes, and connections of their own for those who read.
 //!
-//! `table` says what entries mean on disk, `read` what is read back, `writer` when and where; `disk`, `memory`, `owner` and `retention`
+//! `table` says what entries mean on disk, `read` what is read back, `writer` when and where, `group` who waits for it; `disk`, `memory`, `owner` and `retention`
 //! are what it works with.
 
 mod disk;
+mod group;
 mod memory;
 mod owner;
 mod read;
@@ -25,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::JournalMetrics;
 use super::{Boxed, Done, Entry, Filter, Health, Journal, Left, NewRun, Retention, Run};
@@ -80,6 +82,10 @@ struct Shared {
     owner: String,
     metrics: JournalMetrics,
     health: Mutex<Health>,
+    /// `None` once the writer is gone.
+    written: Mutex<Option<Written>>,
+    /// Those who wait for a commit that nobody has asked for yet.
+    gathering: Mutex<Option<CancellationToken>>,
     /// Entries that are not safe yet.
     waiting: AtomicU64,
     /// Memory holds the journal.
@@ -111,6 +117,8 @@ impl SqliteJournal {
             path,
             owner: uuid::Uuid::now_v7().to_string(),
             metrics,
+            written: Mutex::new(Some(Written::default())),
+            gathering: Mutex::default(),
             waiting: AtomicU64::new(0),
             in_memory: AtomicBool::new(false),
             stalled: AtomicBool::new(false),
@@ -192,9 +200,16 @@ impl Journal for SqliteJournal {
             (attempt.stdout, attempt.stderr, attempt.body) = Default::default();
             self.shared.metrics.dropped.inc();
         }
-        if self.jobs.send(Job::Write(entry)).is_err() {
+        let mut written = locked(&self.shared.written);
+        let Some(written) = &mut *written else {
             self.shared.metrics.dropped.inc();
-            self.shared.past(1);
+            return self.shared.past(1);
+        };
+        // To wake the writer for it now would have it sleep once more before it is asked for the commit.
+        let has_waiter = matches!(entry, Entry::Begin { .. } | Entry::Confirm { .. } | Entry::Start { .. });
+        written.entries.push(entry);
+        if !has_waiter && !std::mem::replace(&mut written.is_known, true) {
+            let _ = self.jobs.send(Job::Written);
         }
     }
 
@@ -204,13 +219,9 @@ impl Journal for SqliteJournal {
         if nobody_waits || shared.waiting.load(Ordering::Acquire) == 0 {
             return Box::pin(std::future::ready(()));
         }
-        let (safe, recorded) = oneshot::channel();
-        if self.jobs.send(Job::Barrier(safe)).is_err() {
-            return Box::pin(std::future::ready(()));
-        }
-        let patience = self.patience;
+        let (safe, patience) = (group::join(&shared, &self.jobs), self.patience);
         Box::pin(async move {
-            if timeout(patience, recorded).await.is_err() {
+            if timeout(patience, safe.cancelled()).await.is_err() {
                 shared.stall(patience);
             }
         })
@@ -243,9 +254,17 @@ impl Journal for SqliteJournal {
     }
 }
 
+/// What the writer has not fetched yet.
+#[derive(Default)]
+struct Written {
+    entries: Vec<Entry>,
+    /// Whether it knows that there is something that nobody waits for.
+    is_known: bool,
+}
+
 impl Shared {
     fn health(&self) -> MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.health)
     }
 
     /// So many entries do not wait any more.
@@ -311,4 +330,9 @@ impl Shared {
         let mut health = self.health();
         (health.runs, health.bytes) = (runs, bytes);
     }
+}
+
+/// Nothing panics while it holds one of the locks here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -193,19 +193,23 @@ impl Stand {
     }
 
     /// Creates a container, and times its start.
-    async fn timed_start(&mut self) -> Result<Duration> {
+    async fn timed_start(&mut self) -> Result<(Duration, String)> {
         let container_id = self.create().await?;
         let begun = Instant::now();
         self.pods.start_container(StartContainerRequest { container_id: container_id.clone() }).await?;
-        let took = begun.elapsed();
+        Ok((begun.elapsed(), container_id))
+    }
+
+    /// Stops and removes a container. What is to be delivered for its start should have been: a stop abandons what has not begun.
+    async fn end(&mut self, container_id: String) -> Result<()> {
         self.pods.stop_container(StopContainerRequest { container_id: container_id.clone(), timeout: 0 }).await?;
         self.pods.remove_container(RemoveContainerRequest { container_id }).await?;
-        Ok(took)
+        Ok(())
     }
 }
 
 /// Starts `count` containers at once, and times each start.
-async fn crowd(stand: &mut Stand, count: usize) -> Result<Vec<Duration>> {
+async fn crowd(stand: &mut Stand, count: usize) -> Result<(Vec<Duration>, Vec<String>)> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(stand.create().await?);
@@ -218,11 +222,7 @@ async fn crowd(stand: &mut Stand, count: usize) -> Result<Vec<Duration>> {
         }
     });
     let took = futures_util::future::join_all(starts).await.into_iter().collect::<Result<_, _>>()?;
-    for container_id in ids {
-        stand.pods.stop_container(StopContainerRequest { container_id: container_id.clone(), timeout: 0 }).await?;
-        stand.pods.remove_container(RemoveContainerRequest { container_id }).await?;
-    }
-    Ok(took)
+    Ok((took, ids))
 }
 
 /// What it takes to have a page on the disk of `dir`.
@@ -290,10 +290,11 @@ async fn main() -> Result<ExitCode> {
     for round in 0..=flags.rounds {
         for turn in 0..flags.starts * 3 {
             let at = (turn + round) % 3;
-            let time = stands[at].timed_start().await?;
+            let (time, id) = stands[at].timed_start().await?;
             delivered += usize::from(at > 0);
             // What was delivered in the background is not to meet the next one.
             fast.has_seen(delivered).await?;
+            stands[at].end(id).await?;
             // The first round warms up.
             if round > 0 {
                 took[at].push(time);
@@ -314,9 +315,12 @@ async fn main() -> Result<ExitCode> {
     for round in 0..=flags.rounds {
         for turn in 0..2 {
             let at = (turn + round) % 2;
-            let took = crowd(&mut stands[at], flags.crowd).await?;
+            let (took, ids) = crowd(&mut stands[at], flags.crowd).await?;
             delivered += at * flags.crowd;
             fast.has_seen(delivered).await?;
+            for id in ids {
+                stands[at].end(id).await?;
+            }
             let sync = sync(dir)?;
             if round > 0 {
                 [&mut alone, &mut hooked][at].extend(took);

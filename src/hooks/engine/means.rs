@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::run::FAR;
 use super::slots::Slots;
+use super::way::Way;
 use super::{RunSeen, locked};
 use crate::clock::Clock;
 use crate::drain::Drain;
@@ -42,6 +43,7 @@ pub(super) struct Means {
     pub(super) blocking: Slots,
     pub(super) background: Slots,
     pub(super) max_age: Duration,
+    pub(super) way: Way,
     pub(super) observers: Mutex<Vec<mpsc::Sender<RunSeen>>>,
 }
 

@@ -36,6 +36,7 @@ mod subjects;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod way;
 
 pub use active::{Active, Bound, OPT_OUT};
 pub use adopt::Open;
@@ -68,6 +69,7 @@ use session::{Caller, Session, Verdict};
 use slots::Slots;
 use subjects::{Put, Subjects};
 use terms::{Stop, Terms};
+use way::Way;
 
 /// Background runs that wait for their turn, on the whole node.
 const MAX_QUEUED: usize = 100_000;
@@ -143,6 +145,7 @@ impl Engine {
             blocking: Slots::new(options.concurrency),
             background: Slots::new(options.concurrency),
             max_age: options.max_age,
+            way: Way::default(),
             observers: Mutex::default(),
         };
         Arc::new(Self {
@@ -357,8 +360,9 @@ impl Engine {
         }
     }
 
-    /// Waits until everything that was promised and queued so far is safe, or has taken too long to be.
+    /// For a call: waits until everything that was promised and queued so far is safe, or has taken too long to be.
     pub async fn recorded(&self) {
+        let _passing = self.means.way.pass();
         self.means.journal.recorded().await;
     }
 

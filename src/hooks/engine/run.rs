@@ -149,7 +149,7 @@ impl Run {
         }
     }
 
-    /// Writes down that an attempt is about to be made, and waits until that is safe.
+    /// Writes down that an attempt is about to be made, and waits until that is safe; in the background, also until calls have had their way.
     async fn start(&mut self, terms: &Terms) {
         self.begin_attempt();
         let recorded = self.means.journal.recorded();
@@ -157,6 +157,9 @@ impl Run {
             // One that has no time left fails by itself.
             Some(deadline) => drop(timeout_at(deadline, recorded).await),
             None => recorded.await,
+        }
+        if !self.awaited {
+            self.means.way.clear().await;
         }
     }
 

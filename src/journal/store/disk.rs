@@ -76,7 +76,7 @@ impl Disk {
     /// once all of it is copied.
     pub(super) fn uncopied(&self) -> rusqlite::Result<u64> {
         let counts = |row: &rusqlite::Row<'_>| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
-        let (log, copied) = self.db.query_row("PRAGMA wal_checkpoint(NOOP)", [], counts)?;
+        let (log, copied) = self.db.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?.query_row([], counts)?;
         Ok(u64::try_from(log - copied).unwrap_or(0))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use crate::journal::{AttemptRecord, AttemptResult, Entry, NewRun};
 use crate::lifecycle::{Event, LAST_APPLIED, Outcome, Pod};
@@ -31,7 +31,7 @@ pub(super) fn write(db: &Connection, owner: &str, entry: &Entry) -> Result<()> {
         Entry::Start { id, number, at } => {
             let sql = "UPDATE runs SET started = ?2, started_at = coalesce(started_at, ?3) WHERE id = ?1";
             if db.prepare_cached(sql)?.execute(params![&**id, number, nanos(*at)])? > 0 {
-                let sql = "INSERT OR REPLACE INTO attempts (run, number, started_at) VALUES (?1, ?2, ?3)";
+                let sql = "INSERT OR IGNORE INTO attempts (run, number, started_at) VALUES (?1, ?2, ?3)";
                 db.prepare_cached(sql)?.execute(params![&**id, number, nanos(*at)])?;
             }
             Ok(())
@@ -47,9 +47,10 @@ pub(super) fn write(db: &Connection, owner: &str, entry: &Entry) -> Result<()> {
 /// Writes a run down as it is when it begins, unless it is there already.
 pub(super) fn begin(db: &Connection, owner: &str, run: &NewRun, intended: bool) -> Result<()> {
     let event = &run.event;
-    let sql = "INSERT OR IGNORE INTO runs (id, owner, policy, hook, point, handler, mode, namespace, pod, subject, once, \
-               replay_of, created_at, intended, started) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, 0)";
+    let (container, container_id, sandbox_id) = concerned(event);
+    let sql = "INSERT OR IGNORE INTO runs (id, owner, policy, hook, point, handler, mode, namespace, pod, container, container_id, \
+               sandbox_id, subject, once, replay_of, created_at, intended, started) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, 0)";
     db.prepare_cached(sql)?.execute(params![
         &*run.id,
         owner,
@@ -60,36 +61,39 @@ pub(super) fn begin(db: &Connection, owner: &str, run: &NewRun, intended: bool) 
         run.mode,
         event.pod.namespace,
         event.pod.name,
+        container,
+        container_id,
+        sandbox_id,
         run.subject(),
         run.once,
         run.replay_of.as_deref(),
         nanos(run.created_at),
         intended,
     ])?;
-    concerns(db, &run.id, event)
+    let sql = "INSERT OR IGNORE INTO events (run, event) VALUES (?1, ?2)";
+    db.prepare_cached(sql)?.execute(params![&*run.id, document(event)]).map(drop)
 }
 
 fn confirm(db: &Connection, id: &str, event: &Event) -> Result<()> {
-    let sql = "UPDATE runs SET intended = 0, subject = ?2 WHERE id = ?1";
-    if db.prepare_cached(sql)?.execute(params![id, event.subject()])? > 0 {
-        concerns(db, id, event)?;
+    let (container, container_id, sandbox_id) = concerned(event);
+    let sql =
+        "UPDATE runs SET intended = 0, subject = ?2, container = ?3, container_id = ?4, sandbox_id = ?5 WHERE id = ?1";
+    let run = params![id, event.subject(), container, container_id, sandbox_id];
+    if db.prepare_cached(sql)?.execute(run)? > 0 {
+        db.prepare_cached("UPDATE events SET event = ?2 WHERE run = ?1")?.execute(params![id, document(event)])?;
     }
     Ok(())
 }
 
-/// Whom it happened to, as far as the event says.
-fn concerns(db: &Connection, id: &str, event: &Event) -> Result<()> {
-    let known = |id: &str| (!id.is_empty()).then(|| id.to_owned());
+/// Whom it happened to, as far as the event says: the container's name and id, and the sandbox's id.
+fn concerned(event: &Event) -> (Option<&str>, Option<&str>, Option<&str>) {
     let container = event.container.as_deref();
-    let sql = "UPDATE runs SET container = ?2, container_id = ?3, sandbox_id = ?4 WHERE id = ?1";
-    db.prepare_cached(sql)?.execute(params![
-        id,
-        container.map(|container| container.name.as_str()),
-        container.and_then(|container| known(&container.id)),
-        known(&event.pod.sandbox_id),
-    ])?;
-    let sql = "INSERT OR REPLACE INTO events (run, event) VALUES (?1, ?2)";
-    db.prepare_cached(sql)?.execute(params![id, document(event)]).map(drop)
+    let name = container.map(|container| container.name.as_str());
+    (name, container.and_then(|container| said(&container.id)), said(&event.pod.sandbox_id))
+}
+
+fn said(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
 }
 
 /// The event as it is kept.
@@ -104,39 +108,50 @@ fn document(event: &Event) -> String {
 }
 
 fn attempt(db: &Connection, id: &str, attempt: &AttemptRecord) -> Result<()> {
-    let sql = "INSERT OR REPLACE INTO attempts \
-               (run, number, started_at, duration, result, message, exit_code, http_status, stdout, stderr, body) \
-               SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM runs WHERE id = ?1";
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    db.prepare_cached(sql)?
-        .execute(params![
-            id,
-            attempt.number,
-            nanos(attempt.started_at),
-            length(attempt.duration),
-            attempt.result.name(),
-            attempt.message,
-            attempt.exit_code,
-            attempt.http_status,
-            text(&attempt.stdout),
-            text(&attempt.stderr),
-            text(&attempt.body),
-        ])
-        .map(drop)
+    let told = params![
+        id,
+        attempt.number,
+        nanos(attempt.started_at),
+        length(attempt.duration),
+        attempt.result.name(),
+        attempt.message,
+        attempt.exit_code,
+        attempt.http_status,
+        said(&attempt.stdout),
+        said(&attempt.stderr),
+        said(&attempt.body),
+    ];
+    let sql = "UPDATE attempts SET started_at = ?3, duration = ?4, result = ?5, message = ?6, exit_code = ?7, \
+               http_status = ?8, stdout = ?9, stderr = ?10, body = ?11 WHERE run = ?1 AND number = ?2";
+    if db.prepare_cached(sql)?.execute(told)? == 0 {
+        // Nobody has said that it begins: it is told of when it is over.
+        let sql = "INSERT INTO attempts \
+                   (run, number, started_at, duration, result, message, exit_code, http_status, stdout, stderr, body) \
+                   SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 FROM runs WHERE id = ?1";
+        db.prepare_cached(sql)?.execute(told)?;
+    }
+    Ok(())
 }
 
 /// Writes down that a run is over.
 pub(super) fn end(db: &Connection, id: &str, at: SystemTime, outcome: Outcome, reason: Option<&str>) -> Result<()> {
-    let sql = "UPDATE runs SET ended_at = ?2, outcome = ?3, reason = ?4, intended = 0 WHERE id = ?1 AND ended_at IS NULL \
-               RETURNING once";
-    let once = db
-        .prepare_cached(sql)?
-        .query_row(params![id, nanos(at), outcome.name(), reason], |row| row.get::<_, bool>(0))
-        .optional()?;
-    if once == Some(true) && outcome == Outcome::Succeeded {
-        let sql = "INSERT OR IGNORE INTO done (subject, point, policy, hook, at) \
-                   SELECT subject, point, policy, hook, ?2 FROM runs WHERE id = ?1";
-        db.prepare_cached(sql)?.execute(params![id, nanos(at)])?;
+    let sql =
+        "UPDATE runs SET ended_at = ?2, outcome = ?3, reason = ?4, intended = 0 WHERE id = ?1 AND ended_at IS NULL";
+    let ended = db.prepare_cached(sql)?.execute(params![id, nanos(at), outcome.name(), reason])?;
+    if ended > 0 && outcome == Outcome::Succeeded {
+        done(db, id, at)?;
+    }
+    Ok(())
+}
+
+/// Has it remembered that a run has succeeded, if it is not to be repeated.
+fn done(db: &Connection, id: &str, at: SystemTime) -> Result<()> {
+    // Read and then written: RETURNING, or INSERT from SELECT, would have SQLite keep a journal of the statement, at several times the price.
+    let columns = |row: &Row<'_>| -> Result<[String; 4]> { Ok([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]) };
+    let sql = "SELECT subject, point, policy, hook FROM runs WHERE id = ?1 AND once";
+    if let Some([subject, point, policy, hook]) = db.prepare_cached(sql)?.query_row([id], columns).optional()? {
+        let sql = "INSERT OR IGNORE INTO done (subject, point, policy, hook, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        db.prepare_cached(sql)?.execute(params![subject, point, policy, hook, nanos(at)])?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod degraded;
 mod kept;
 mod left;
 mod model;
+mod waited;
 
 use std::path::Path;
 use std::sync::Arc;

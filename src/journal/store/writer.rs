@@ -8,40 +8,37 @@
 //!             moved back, all at once
 //! ```
 //!
-//! What nobody waits for is in `chores`.
+//! How it is written is in `commit`; what else is done when nobody waits is in `chores`.
 
 mod chores;
+mod commit;
 
+use std::iter;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{Disk, make_directory, set_aside};
 use super::memory::Memory;
 use super::owner::{Owner, StateLock};
-use super::retention::sweep;
 use super::trouble::Trouble;
 use super::unended::Unended;
-use super::{Settings, Shared, read, table};
-use crate::journal::{Entry, Left, Retention};
+use super::{Settings, Shared, locked, read};
+use crate::journal::Left;
 
-/// Entries of one commit at most.
-const BATCH: usize = 4096;
 /// Pages of the log that are copied into the file even if somebody waits for it, once in some hundred commits; fewer are when nobody does.
 const LOG: u64 = 4096;
-/// What memory holds of runs that have ended.
-const IN_MEMORY: Retention = Retention { max_age: Duration::MAX, max_runs: 20_000, max_bytes: 8 << 20 };
 
 /// What the thread is asked.
 pub(super) enum Job {
-    /// Write this down.
-    Write(Entry),
-    /// Tell when everything before is safe.
+    /// Something is there to be written.
+    Written,
+    /// Write everything that is there, and tell when it is safe.
     Barrier(oneshot::Sender<()>),
     /// Somebody could not read the file, for it seems to be damaged.
     Suspect,
@@ -125,6 +122,13 @@ impl Writer {
     /// Works until it is told to end, or nobody can tell it anything any more.
     pub(super) fn run(mut self, jobs: &Receiver<Job>) {
         self.begin();
+        self.go(jobs);
+        let late = locked(&self.shared.written).take().unwrap_or_default().entries.len() as u64;
+        self.shared.metrics.dropped.inc_by(late);
+        self.shared.past(late);
+    }
+
+    fn go(&mut self, jobs: &Receiver<Job>) {
         let mut ticked = Instant::now();
         loop {
             let wait =
@@ -132,12 +136,16 @@ impl Writer {
             let next = match jobs.recv_timeout(wait) {
                 Ok(job) => self.work(job, jobs),
                 Err(RecvTimeoutError::Timeout) => Next::Go,
-                Err(RecvTimeoutError::Disconnected) => Next::End,
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.commit();
+                    Next::End
+                }
             };
             if let Next::End = next {
                 return;
             }
             if ticked.elapsed() >= self.settings.tick {
+                self.commit();
                 self.tick();
                 ticked = Instant::now();
             }
@@ -167,11 +175,10 @@ impl Writer {
 
     /// Does a job, and with it all that are there already.
     fn work(&mut self, first: Job, jobs: &Receiver<Job>) -> Next {
-        let (mut entries, mut waiting, mut next, mut job) = (Vec::new(), Vec::new(), Next::Go, Some(first));
-        let mut closing = None;
-        while let Some(now) = job {
-            match now {
-                Job::Write(entry) => entries.push(entry),
+        let (mut waiting, mut closing) = (Vec::new(), None);
+        for job in iter::once(first).chain(jobs.try_iter()) {
+            match job {
+                Job::Written => {}
                 Job::Barrier(done) => waiting.push(done),
                 Job::Suspect => self.examine(),
                 Job::Share(answer) => {
@@ -180,7 +187,6 @@ impl Writer {
                 }
                 Job::Close(done) => {
                     closing = Some(done);
-                    next = Next::End;
                     break;
                 }
                 #[cfg(test)]
@@ -189,81 +195,16 @@ impl Writer {
                     return Next::End;
                 }
             }
-            job = if entries.len() < BATCH { jobs.try_recv().ok() } else { None };
         }
-        if !entries.is_empty() {
-            self.commit(&entries);
-            self.is_quiet = false;
-        }
+        self.commit();
         for waiting in waiting {
             let _ = waiting.send(());
         }
         self.checkpoint(LOG);
-        if let Some(done) = closing {
-            self.close();
-            let _ = done.send(());
-        }
-        next
-    }
-
-    fn commit(&mut self, entries: &[Entry]) {
-        let began = Instant::now();
-        let written = match &mut self.store {
-            Some(Store::Disk(disk)) => write_all(&mut disk.db, &self.name, entries),
-            _ => Err(Trouble::Busy),
-        };
-        match (written, &self.store) {
-            (Ok(dropped), _) => self.shared.metrics.dropped.inc_by(dropped),
-            (Err(trouble), Some(Store::Disk(_))) => {
-                self.degrade(&trouble);
-                self.remember(entries);
-                if let Trouble::Damaged(_) = trouble {
-                    self.note(entries);
-                    self.committed(entries.len(), began);
-                    return self.retry();
-                }
-            }
-            (Err(_), _) => self.remember(entries),
-        }
-        self.note(entries);
-        self.committed(entries.len(), began);
-    }
-
-    fn committed(&self, entries: usize, began: Instant) {
-        let metrics = &self.shared.metrics;
-        metrics.writes.inc_by(entries as u64);
-        metrics.commits.inc();
-        metrics.commit_duration.observe(began.elapsed().as_secs_f64());
-        self.shared.safe(entries as u64);
-    }
-
-    /// Writes to memory, which always has room: what has ended goes, if it must.
-    fn remember(&mut self, entries: &[Entry]) {
-        let Some(Store::Memory { memory, .. }) = &mut self.store else { return };
-        for entry in entries {
-            memory.note(entry);
-        }
-        let written = write_all(&mut memory.db, &self.name, entries);
-        let dropped = written.unwrap_or_else(|trouble| {
-            tracing::error!("hooks cannot be written down, not even in memory: {}", trouble.tell(&self.path));
-            entries.len() as u64
-        });
-        self.shared.metrics.dropped.inc_by(dropped);
-        let gone = sweep(&mut memory.db, &IN_MEMORY, SystemTime::now()).map_or(0, |swept| swept.gone);
-        self.runs = self.runs.saturating_sub(gone);
-        self.shared.metrics.dropped.inc_by(gone);
-    }
-
-    /// Keeps track of what there is.
-    fn note(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            match entry {
-                Entry::Begin { .. } => self.runs += 1,
-                Entry::Retract { .. } => self.runs = self.runs.saturating_sub(1),
-                _ => {}
-            }
-            self.unended.note(entry);
-        }
+        let Some(done) = closing else { return Next::Go };
+        self.close();
+        let _ = done.send(());
+        Next::End
     }
 
     fn open(&mut self) -> Result<Disk, Trouble> {
@@ -397,23 +338,4 @@ impl Writer {
             owner.die();
         }
     }
-}
-
-/// Writes all, or nothing. Gives how many made no sense, which are left out.
-fn write_all(db: &mut Connection, owner: &str, entries: &[Entry]) -> Result<u64, Trouble> {
-    let write = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut dropped = 0;
-    for entry in entries {
-        match table::write(&write, owner, entry) {
-            Ok(()) => {}
-            // One that breaks a rule of the schema would break it again, and take the others with it.
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
-                tracing::error!("an entry of the journal makes no sense and is left out: {error}");
-                dropped += 1;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    write.commit()?;
-    Ok(dropped)
 }

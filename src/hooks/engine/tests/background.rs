@@ -32,6 +32,22 @@ async fn a_blocking_run_waits_for_no_background_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_background_run_gives_way_to_calls_that_wait_for_the_journal_but_not_for_long() {
+    let kit = Kit::new([(background("a"), takes(secs(1)))]);
+    let call = kit.engine.means.way.pass();
+    kit.fire(Point::POST_START, "c", None).await.unwrap();
+    settle().await;
+    assert!(kit.begun().is_empty());
+    drop(call);
+    settle().await;
+    assert_eq!(kit.begun(), ["a c"]);
+    let _call = kit.engine.means.way.pass();
+    kit.fire(Point::POST_START, "d", None).await.unwrap();
+    tokio::time::sleep(secs(1)).await;
+    assert_eq!(kit.begun(), ["a c", "a d"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_one_point_background_hooks_are_queued_before_blocking_ones_have_run() {
     let kit = Kit::new([
         (Hook { point: Point::POST_START, ..hook("blocking") }, takes(secs(5))),
