@@ -26,7 +26,7 @@ use crate::hooks::handler::{Delivery, Evidence, Failing, Failure};
 use crate::hooks::matcher::Selector;
 use crate::hooks::metrics::HookMetrics;
 use crate::hooks::pause::Pause;
-use crate::hooks::policy::{Action, Policy, Retries, Webhook, WebhookUrl};
+use crate::hooks::policy::{Action, FailurePolicy, Mode, Policy, Retries, Webhook, WebhookUrl};
 use crate::hooks::{Boxed, ExecError, Executed, Runtime};
 use crate::journal::Journal;
 use crate::journal::testing::Recorded;
