@@ -43,6 +43,8 @@ pub(super) async fn lines(
     filter: Filter,
 ) -> Result<Body, String> {
     let filter = Filter { ended: Some(true), ..filter };
+    // One that ended right before `ending` began may not be safe yet, and would be in neither.
+    journal.recorded().await;
     let mut before: VecDeque<Run> = match filter.limit {
         0 => VecDeque::new(),
         _ => journal.runs(filter.clone()).await?.into(),
@@ -106,4 +108,82 @@ fn line(document: &impl Serialize) -> Bytes {
     let mut line = serde_json::to_vec(document).unwrap_or_default();
     line.push(b'\n');
     line.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::mem;
+    use std::sync::Mutex;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::journal::testing::Recorded;
+    use crate::journal::{Boxed, Done, Entry, Health, NewRun};
+    use crate::lifecycle::{Event, Outcome, Point};
+
+    /// What is written can be read once somebody has waited for it.
+    #[derive(Default)]
+    struct Late(Arc<(Mutex<Vec<Entry>>, Recorded)>);
+
+    impl Journal for Late {
+        fn write(&self, entry: Entry) {
+            self.0.0.lock().unwrap().push(entry);
+        }
+
+        fn recorded(&self) -> Boxed<'static, ()> {
+            let both = Arc::clone(&self.0);
+            Box::pin(async move {
+                mem::take(&mut *both.0.lock().unwrap()).into_iter().for_each(|entry| both.1.write(entry))
+            })
+        }
+
+        fn runs(&self, filter: Filter) -> Boxed<'static, Result<Vec<Run>, String>> {
+            self.0.1.runs(filter)
+        }
+
+        fn begun(&self, id: &str) -> Boxed<'static, Result<Option<Arc<NewRun>>, String>> {
+            self.0.1.begun(id)
+        }
+
+        fn done_elsewhere(&self, _: &str) -> Option<Boxed<'static, Vec<Done>>> {
+            None
+        }
+
+        fn health(&self) -> Health {
+            Health::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_run_that_ended_right_before_somebody_followed_is_told() {
+        let (journal, ended) = (Arc::new(Late::default()), broadcast::Sender::<Arc<str>>::new(4));
+        let event = Event {
+            point: Point::POST_START,
+            pod: Arc::default(),
+            container: None,
+            grace: None,
+            at: SystemTime::now().into(),
+            trace: None,
+        };
+        let (id, at): (Arc<str>, _) = ("run-1".into(), SystemTime::now());
+        let run = NewRun {
+            id: Arc::clone(&id),
+            policy: "web".into(),
+            hook: "announce".into(),
+            handler: Cow::Borrowed("webhook"),
+            mode: Cow::Borrowed("Background"),
+            event: Arc::new(event),
+            once: false,
+            replay_of: None,
+            created_at: at,
+        };
+        journal.write(Entry::Begin { run: Arc::new(run), intended: false });
+        journal.write(Entry::End { id, at, outcome: Outcome::Succeeded, reason: None });
+        let filter = Filter { id: Some("run-1".to_owned()), limit: 1, ..Filter::default() };
+        let mut lines = lines(journal, ended.subscribe(), Drain::default(), filter).await.unwrap();
+        let line = tokio::time::timeout(std::time::Duration::from_secs(10), lines.frame()).await.expect("it is told");
+        let line = line.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&line).unwrap()["outcome"], "succeeded");
+    }
 }
