@@ -104,20 +104,20 @@ async fn a_disk_that_turns_read_only_is_followed_by_the_one_that_takes_its_place
 #[tokio::test]
 async fn a_disk_that_hangs_keeps_no_call_waiting_for_long() {
     let place = Place::new();
-    let mut disk = Mount::ext4(&place.path("state"), &place.path("disk"));
+    let disk = Mount::ext4(&place.path("state"), &place.path("disk"));
     let server = place.answering("hook", Reply::Ok);
     place.write("a.yaml", &hooks(&server));
     let mut life = Life::begin(&place, &server).await;
     life.pod("before").await;
 
-    disk.freeze();
+    let frozen = disk.freeze();
     life.pod("hanging").await;
     life.is_degraded(&["takes longer than", "journal.db"]).await;
     let waited = life.node.metrics().await.sum("crihook_cri_hook_wait_seconds_sum", &[]);
     assert!(waited > 0.9, "who looks where the time went sees hooks, and not crihook: {waited}");
     life.pod("still-hanging").await;
 
-    disk.thaw();
+    drop(frozen);
     life.is_well().await;
     life.node.restart().await;
     life.is_remembered(&["before", "hanging", "still-hanging"]).await;

@@ -8,8 +8,10 @@ use std::process::Command;
 /// One that is mounted. Needs root.
 pub struct Mount {
     at: PathBuf,
-    frozen: bool,
 }
+
+/// One that hangs.
+pub struct Frozen<'a>(&'a Mount);
 
 impl Mount {
     /// In memory, of this size, such as `1m`.
@@ -29,7 +31,7 @@ impl Mount {
     fn new(at: &Path, what: &[&str]) -> Self {
         fs::create_dir_all(at).expect("a directory to mount on");
         run(Command::new("mount").args(what).arg(at));
-        Self { at: at.to_owned(), frozen: false }
+        Self { at: at.to_owned() }
     }
 
     /// With `ro` or `rw`, while nobody has a file open there for writing.
@@ -46,16 +48,10 @@ impl Mount {
         fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "a test").expect("an error");
     }
 
-    /// From now on, writing there takes until [`Mount::thaw`].
-    pub fn freeze(&mut self) {
+    /// Writing there takes until this is dropped. Drop it before whoever writes: not even SIGKILL ends a process that waits for such a disk.
+    pub fn freeze(&self) -> Frozen<'_> {
         run(Command::new("fsfreeze").arg("-f").arg(&self.at));
-        self.frozen = true;
-    }
-
-    pub fn thaw(&mut self) {
-        if std::mem::take(&mut self.frozen) {
-            run(Command::new("fsfreeze").arg("-u").arg(&self.at));
-        }
+        Frozen(self)
     }
 
     /// Fills it to the last byte; what was put there is a file of this name.
@@ -78,13 +74,19 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        if self.frozen {
-            let _ = Command::new("fsfreeze").arg("-u").arg(&self.at).status();
-        }
         // Whoever has files open there keeps them.
         let ended = Command::new("umount").arg("-l").arg(&self.at).status();
         if !std::thread::panicking() {
             assert!(ended.is_ok_and(|status| status.success()), "{} is still mounted", self.at.display());
+        }
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        let thawed = Command::new("fsfreeze").arg("-u").arg(&self.0.at).status();
+        if !std::thread::panicking() {
+            assert!(thawed.is_ok_and(|status| status.success()), "{} is still frozen", self.0.at.display());
         }
     }
 }
