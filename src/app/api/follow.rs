@@ -134,7 +134,9 @@ mod tests {
         fn recorded(&self) -> Boxed<'static, ()> {
             let both = Arc::clone(&self.0);
             Box::pin(async move {
-                mem::take(&mut *both.0.lock().unwrap()).into_iter().for_each(|entry| both.1.write(entry))
+                for entry in mem::take(&mut *both.0.lock().unwrap()) {
+                    both.1.write(entry);
+                }
             })
         }
 
