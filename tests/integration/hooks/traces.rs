@@ -128,16 +128,20 @@ async fn what_the_kubelet_does_not_record_is_not_told_and_its_id_is_in_the_log()
     assert!(polls.is_empty(), "polls begin none: {polls:#?}");
     assert_eq!(broken.delivered()[0].headers["traceparent"][..35], parent(false)[..35], "the decision is passed on");
 
-    let logged = |message: &str, method: Option<&str>| {
-        let lines = node.crihook.lines_at(&["DEBUG", "WARN"]).into_iter();
-        lines
-            .filter(|line| line["message"] == message && method.is_none_or(|method| line["method"] == method))
-            .collect::<Vec<_>>()
+    // Lines are written by a thread of its own.
+    let logged = async |message: &str, method: Option<&str>| {
+        until(&format!("a line {message:?} of {method:?}"), || async {
+            let mut lines = node.crihook.lines_at(&["DEBUG", "WARN"]).into_iter();
+            let found =
+                lines.find(|line| line["message"] == message && method.is_none_or(|method| line["method"] == method));
+            found.ok_or("not yet")
+        })
+        .await
     };
-    assert_eq!(logged("call", Some("StartContainer"))[0]["trace_id"], TRACE);
-    assert_eq!(logged("hook failed", None)[0]["span"]["trace_id"], TRACE);
-    assert_eq!(logged("call", Some("StopContainer"))[0]["trace_id"], own.trace.as_str());
-    assert_eq!(logged("call", Some("Version"))[0].get("trace_id"), None);
+    assert_eq!(logged("call", Some("StartContainer")).await["trace_id"], TRACE);
+    assert_eq!(logged("hook failed", None).await["span"]["trace_id"], TRACE);
+    assert_eq!(logged("call", Some("StopContainer")).await["trace_id"], own.trace.as_str());
+    assert_eq!(logged("call", Some("Version")).await.get("trace_id"), None);
 }
 
 #[tokio::test]
@@ -150,6 +154,7 @@ async fn without_a_collector_nothing_is_added_anywhere() {
     node.cri.traced(&parent(true)).start(&web.id).await.expect("started");
     assert_eq!(node.heard("StartContainer")[0].trace, Some(parent(true)));
     assert!(!server.delivered()[0].headers.contains_key("traceparent"), "a span that nobody is told of is no parent");
+    node.crihook.said("call").await;
     assert!(!node.crihook.log().join("\n").contains("trace_id"));
     assert!(!node.metrics().await.text.contains("crihook_trace_spans_total{"));
 }
