@@ -21,6 +21,15 @@ async fn degraded(place: &Place) -> String {
     said.unwrap_or_else(|| panic!("nothing of traces: {status}"))["why"].to_string()
 }
 
+/// The lines that warn of traces, once there is one.
+async fn warned(node: &Node) -> Vec<String> {
+    until("a warning", || async {
+        let told = lines(node, &["WARN", "ERROR"]);
+        if told.is_empty() { Err("none") } else { Ok(told) }
+    })
+    .await
+}
+
 /// Waits until more spans are lost than `before`, and gives how many.
 async fn lost_more(node: &Node, before: f64) -> f64 {
     until("spans that are lost", || async {
@@ -47,7 +56,7 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_disturbs_no_call() {
         traced.version().await.expect("a version");
         lost = lost_more(&node, lost).await;
     }
-    let warned = lines(&node, &["WARN", "ERROR"]);
+    let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "refused", "calls go on"]), "{warned:#?}");
     assert!(tells(&degraded(&place).await, &["do not arrive", &url]));
@@ -79,7 +88,7 @@ async fn a_collector_that_is_slow_is_told_of_once_and_disturbs_no_call() {
         node.cri.traced(&parent(true)).version().await.expect("a version");
         lost = lost_more(&node, lost).await;
     }
-    let warned = lines(&node, &["WARN", "ERROR"]);
+    let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "imeout", "calls go on"]), "{warned:#?}");
 }
@@ -107,7 +116,7 @@ async fn a_collector_that_takes_no_connection_is_told_of() {
         node.cri.traced(&parent(true)).version().await.expect("a version");
         lost = lost_more(&node, lost).await;
     }
-    let warned = lines(&node, &["WARN", "ERROR"]);
+    let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &address.to_string(), "timeout", "100ms"]), "{warned:#?}");
 }
