@@ -55,7 +55,7 @@ impl Spans {
     /// It is there. Hooks were waited for from `since` on; `None` if they were not.
     pub fn told(&self, since: Option<Instant>, now: Instant) {
         self.asked.set(None);
-        if let Some(since) = since {
+        if let Some(since) = since.filter(|_| self.context.is_recorded()) {
             self.part("hook wait", SpanKind::Internal, since, now);
         }
     }

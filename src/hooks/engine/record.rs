@@ -250,7 +250,7 @@ impl Attempting {
 
     /// Its span is over.
     fn tell(&mut self, result: AttemptResult, message: Option<&str>) {
-        let Some((context, event)) = self.trace.take() else { return };
+        let Some((context, event)) = self.trace.take().filter(|(context, _)| context.is_recorded()) else { return };
         let (hook, pod) = (&self.bound.hook, &event.pod);
         let text = |key: &'static str, value: &str| KeyValue::new(key, value.to_owned());
         let mut attributes = vec![

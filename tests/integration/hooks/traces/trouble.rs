@@ -30,13 +30,17 @@ async fn warned(node: &Node) -> Vec<String> {
     .await
 }
 
-/// Waits until more spans are lost than `before`, and gives how many.
-async fn lost_more(node: &Node, before: f64) -> f64 {
-    until("spans that are lost", || async {
-        let lost = node.metrics().await.sum("crihook_trace_spans_total", &[("result", "failed")]);
-        if lost > before { Ok(lost) } else { Err(lost) }
-    })
-    .await
+/// Makes three traced calls, one after the other, whose spans are lost.
+async fn lose_three(node: &Node) {
+    let mut before = 0.0;
+    for _ in 0..3 {
+        node.cri.traced(&parent(true)).version().await.expect("a version");
+        before = until("spans that are lost", || async {
+            let lost = node.metrics().await.sum("crihook_trace_spans_total", &[("result", "failed")]);
+            if lost > before { Ok(lost) } else { Err(lost) }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
@@ -51,11 +55,7 @@ async fn a_collector_that_is_not_there_is_told_of_once_and_disturbs_no_call() {
         })
         .await;
     let traced = node.cri.traced(&parent(true));
-    let mut lost = 0.0;
-    for _ in 0..3 {
-        traced.version().await.expect("a version");
-        lost = lost_more(&node, lost).await;
-    }
+    lose_three(&node).await;
     let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "refused", "calls go on"]), "{warned:#?}");
@@ -83,11 +83,7 @@ async fn a_collector_that_is_slow_is_told_of_once_and_disturbs_no_call() {
             flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "50");
         })
         .await;
-    let mut lost = 0.0;
-    for _ in 0..3 {
-        node.cri.traced(&parent(true)).version().await.expect("a version");
-        lost = lost_more(&node, lost).await;
-    }
+    lose_three(&node).await;
     let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &url, "imeout", "calls go on"]), "{warned:#?}");
@@ -111,11 +107,7 @@ async fn a_collector_that_takes_no_connection_is_told_of() {
             flags.env("OTEL_EXPORTER_OTLP_TIMEOUT", "100");
         })
         .await;
-    let mut lost = 0.0;
-    for _ in 0..3 {
-        node.cri.traced(&parent(true)).version().await.expect("a version");
-        lost = lost_more(&node, lost).await;
-    }
+    lose_three(&node).await;
     let warned = warned(&node).await;
     assert_eq!(warned.len(), 1, "{warned:#?}");
     assert!(tells(&warned[0], &["traces do not arrive", &address.to_string(), "timeout", "100ms"]), "{warned:#?}");
